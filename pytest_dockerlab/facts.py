@@ -1,0 +1,261 @@
+"""Facts: what the stages saw. Frozen, JSON and back, written to disk before the next stage starts.
+
+A fact records and never judges: the checks in `pytest_dockerlab.checks` read facts and decide. So a grade can be made
+again from facts, with no container. Sizes are bytes, durations are seconds, unless a name says otherwise. Evidence
+files are named relative to the run's folder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import field
+from enum import Enum
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass
+
+
+class Ended(str, Enum):
+    """How a container's run ended, as the engine's own state told it."""
+
+    EXITED = "exited"
+    OOM = "oom"
+    TIMED_OUT = "timed_out"
+    OUTPUT_LIMIT = "output_limit"
+    DISK_LIMIT = "disk_limit"
+    KILLED = "killed"  # ended by a signal that the harness did not send
+    START_FAILED = "start_failed"
+
+
+@dataclass(frozen=True)
+class BaseImage:
+    """One name after `FROM`, and what it was replaced with (`None`: nothing)."""
+
+    name: str
+    replaced_by: str | None = None
+    standin: bool = False  # the replacement says, by its label, that it only stands in for the real image
+
+
+@dataclass(frozen=True)
+class BuildStep:
+    """One step of a build, e.g. `[2/3] RUN pip install torch`."""
+
+    name: str
+    seconds: float
+    cached: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class ImageBuild:
+    """A Dockerfile was built. `ok` says that the builder ended without an error."""
+
+    ok: bool
+    dockerfile: str | None
+    tag: str | None = None
+    image_id: str | None = None
+    builder: str = "buildx"
+    seconds: float = 0.0
+    bytes: int | None = None
+    context_bytes: int = 0
+    context_files: int = 0
+    base_images: tuple[BaseImage, ...] = ()
+    steps: tuple[BuildStep, ...] = ()
+    timed_out: bool = False
+    error: str | None = None  # the builder's own words
+    log: str | None = None
+    log_tail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """What a container was given to compute on."""
+
+    kind: str = "cpu"  # cpu, nvidia, rocm, cdi
+    name: str | None = None
+    uuid: str | None = None
+    reason: str | None = None  # why this one, e.g. "no GPU here"
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """The training container ran."""
+
+    ended: Ended
+    exit_code: int | None
+    seconds: float
+    accelerator: Accelerator = field(default_factory=Accelerator)
+    command: tuple[str, ...] = ()
+    workdir: str = "/"
+    data_mounts: tuple[str, ...] = ()
+    cpu_s: float | None = None
+    peak_rss_bytes: int | None = None
+    bytes_written: int | None = None
+    gpu_s: float | None = None
+    gpu_peak_bytes: int | None = None
+    gpu_used: bool | None = None
+    runtime: str | None = None
+    log: str | None = None
+    log_bytes: int = 0
+    log_truncated: bool = False
+    log_tail: tuple[str, ...] = ()
+    error: str | None = None  # the engine's own words, where it had any
+
+    @property
+    def ok(self) -> bool:
+        """Whether the command ended by itself with status 0."""
+        return self.ended is Ended.EXITED and self.exit_code == 0
+
+
+class Series(str, Enum):
+    """Which loss a point belongs to."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+@dataclass(frozen=True)
+class LossPoint:
+    """One reading of a loss. `value` may be NaN or infinite: that is news, not an error."""
+
+    value: float
+    series: Series = Series.TRAIN
+    step: int | None = None
+    epoch: float | None = None
+    at_s: float | None = None  # seconds after the container started; None where the source has no times
+
+
+@dataclass(frozen=True)
+class LossCurve:
+    """The losses that a run reported, in the order in which they came."""
+
+    points: tuple[LossPoint, ...] = ()
+    source: str = "none"  # "log:pytorch-example", "file:metrics.csv", …
+    name: str | None = None  # what the source called the loss, e.g. `train_loss`
+    total_points: int = 0  # before `points` was thinned to at most `MAX_POINTS`
+    near_misses: tuple[str, ...] = ()  # lines that speak of a loss and could not be read, at most 5
+    claimed_accuracy: float | None = None  # the last accuracy that the log claims, 0 to 1
+    claimed_epochs: int | None = None
+
+    def values(self, series: Series = Series.TRAIN) -> list[float]:
+        """Return the values of one series, in order."""
+        return [point.value for point in self.points if point.series is series]
+
+
+MAX_POINTS = 2000
+
+
+@dataclass(frozen=True)
+class ArtifactCandidate:
+    """A file that matches the assignment's globs, and why it was or wasn't taken."""
+
+    path: str
+    bytes: int
+    state: str  # "new", "changed", "unchanged", "in_image", "link", "special", "too_big", "empty"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """The model file that the training run wrote; `path` is `None` where there is none."""
+
+    path: str | None = None  # in the container
+    sha256: str | None = None
+    bytes: int = 0
+    kind: str | None = None  # by content: "pytorch-zip", "pytorch-legacy", "torchscript", "safetensors", …
+    file: str | None = None  # the copy, relative to the run's folder
+    candidates: tuple[ArtifactCandidate, ...] = ()
+    patterns: tuple[str, ...] = ()
+    problem: str | None = None  # what is wrong with the content, e.g. "html", "truncated", "empty"
+    details: dict[str, Any] = field(default_factory=dict)  # tensors, parameters, NaN …: from inside a container
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The model server was started. `ready` means that a request came back with a right-shaped answer."""
+
+    ready: bool
+    layout: str
+    server: str = "torchserve"
+    endpoint: str | None = None
+    ready_s: float | None = None
+    image_build: ImageBuild | None = None
+    models: tuple[str, ...] = ()  # what the management API lists
+    listening: tuple[str, ...] = ()  # `address:port` inside the container
+    reason: str | None = None  # a short code for why it is not ready: "localhost_only", "exited", "timeout", …
+    detail: str | None = None  # one sentence with what was seen
+    ended: Ended | None = None
+    exit_code: int | None = None
+    log: str | None = None
+    log_tail: tuple[str, ...] = ()
+    answers: dict[str, str] = field(default_factory=dict)  # raw answers kept as evidence: "ping", "canary"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One digit was asked. `expected` stays with the judge; it never enters a container."""
+
+    image: str
+    expected: int
+    got: int | None
+    raw: str  # the answer as it came, cut at `MAX_RAW` characters
+    ms: float | None = None
+    status: int | None = None  # HTTP
+    error: str | None = None
+
+
+MAX_RAW = 400
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """All digits that were asked, in the order of asking."""
+
+    items: tuple[Prediction, ...] = ()
+    error: str | None = None  # set where the server went away in the middle
+    log_tail: tuple[str, ...] = ()
+    log: str | None = None
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+
+    @property
+    def correct(self) -> int:
+        """How many answers equal the label."""
+        return sum(item.got == item.expected for item in self.items)
+
+
+Fact = TypeVar("Fact")
+
+
+@cache
+def _adapter(kind: type[Fact]) -> TypeAdapter[Fact]:
+    return TypeAdapter(kind)
+
+
+def to_json(fact: object) -> bytes:
+    """Return a fact as indented JSON. NaN and infinity are written as the bare words that Python's `json` reads back."""
+    return _adapter(type(fact)).dump_json(fact, indent=1)
+
+
+def to_dict(fact: object) -> dict[str, Any]:
+    """Return a fact as plain JSON values: NaN and infinity become the strings `"nan"`, `"inf"` and `"-inf"`."""
+    plain = _adapter(type(fact)).dump_python(fact, mode="json")
+    assert isinstance(plain, dict)
+    cleaned: dict[str, Any] = _finite(plain)
+    return cleaned
+
+
+def from_json(kind: type[Fact], data: bytes) -> Fact:
+    """Return the fact that `to_json` wrote; raises `pydantic.ValidationError` on anything else."""
+    return _adapter(kind).validate_json(data)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return value

@@ -7,13 +7,18 @@ files are named relative to the run's folder.
 
 from __future__ import annotations
 
+import json
 from dataclasses import field
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
+
+
+# JSON has no NaN and no infinity: they travel as the strings "NaN", "Infinity" and "-Infinity", and come back as floats.
+FACT = ConfigDict(ser_json_inf_nan="strings")
 
 
 class Ended(str, Enum):
@@ -28,7 +33,7 @@ class Ended(str, Enum):
     START_FAILED = "start_failed"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FACT)
 class BaseImage:
     """One name after `FROM`, and what it was replaced with (`None`: nothing)."""
 
@@ -37,7 +42,7 @@ class BaseImage:
     standin: bool = False  # the replacement says, by its label, that it only stands in for the real image
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FACT)
 class BuildStep:
     """One step of a build, e.g. `[2/3] RUN pip install torch`."""
 
@@ -47,7 +52,7 @@ class BuildStep:
     error: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FACT)
 class ImageBuild:
     """A Dockerfile was built. `ok` says that the builder ended without an error."""
 
@@ -68,7 +73,7 @@ class ImageBuild:
     log_tail: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FACT)
 class Accelerator:
     """What a container was given to compute on."""
 
@@ -78,7 +83,7 @@ class Accelerator:
     reason: str | None = None  # why this one, e.g. "no GPU here"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FACT)
 class TrainingRun:
     """The training container ran."""
 
@@ -116,7 +121,7 @@ class Series(str, Enum):
     TEST = "test"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FACT)
 class LossPoint:
     """One reading of a loss. `value` may be NaN or infinite: that is news, not an error."""
 
@@ -127,7 +132,7 @@ class LossPoint:
     at_s: float | None = None  # seconds after the container started; None where the source has no times
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FACT)
 class LossCurve:
     """The losses that a run reported, in the order in which they came."""
 
@@ -147,7 +152,7 @@ class LossCurve:
 MAX_POINTS = 2000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FACT)
 class ArtifactCandidate:
     """A file that matches the assignment's globs, and why it was or wasn't taken."""
 
@@ -156,7 +161,7 @@ class ArtifactCandidate:
     state: str  # "new", "changed", "unchanged", "in_image", "link", "special", "too_big", "empty"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FACT)
 class Artifact:
     """The model file that the training run wrote; `path` is `None` where there is none."""
 
@@ -171,7 +176,7 @@ class Artifact:
     details: dict[str, Any] = field(default_factory=dict)  # tensors, parameters, NaN …: from inside a container
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FACT)
 class Serving:
     """The model server was started. `ready` means that a request came back with a right-shaped answer."""
 
@@ -192,7 +197,7 @@ class Serving:
     answers: dict[str, str] = field(default_factory=dict)  # raw answers kept as evidence: "ping", "canary"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FACT)
 class Prediction:
     """One digit was asked. `expected` stays with the judge; it never enters a container."""
 
@@ -208,7 +213,7 @@ class Prediction:
 MAX_RAW = 400
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FACT)
 class Predictions:
     """All digits that were asked, in the order of asking."""
 
@@ -234,28 +239,17 @@ def _adapter(kind: type[Fact]) -> TypeAdapter[Fact]:
 
 
 def to_json(fact: object) -> bytes:
-    """Return a fact as indented JSON. NaN and infinity are written as the bare words that Python's `json` reads back."""
+    """Return a fact as indented JSON, which `from_json` reads back."""
     return _adapter(type(fact)).dump_json(fact, indent=1)
 
 
 def to_dict(fact: object) -> dict[str, Any]:
-    """Return a fact as plain JSON values: NaN and infinity become the strings `"nan"`, `"inf"` and `"-inf"`."""
-    plain = _adapter(type(fact)).dump_python(fact, mode="json")
+    """Return a fact as plain JSON values, for the `facts` of `results.json`."""
+    plain = json.loads(to_json(fact))
     assert isinstance(plain, dict)
-    cleaned: dict[str, Any] = _finite(plain)
-    return cleaned
+    return plain
 
 
 def from_json(kind: type[Fact], data: bytes) -> Fact:
     """Return the fact that `to_json` wrote; raises `pydantic.ValidationError` on anything else."""
     return _adapter(kind).validate_json(data)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return str(value)
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return value

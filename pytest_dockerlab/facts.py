@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from dataclasses import field
 from enum import Enum
-from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter
@@ -233,14 +232,10 @@ class Predictions:
 Fact = TypeVar("Fact")
 
 
-@cache
-def _adapter(kind: type[Fact]) -> TypeAdapter[Fact]:
-    return TypeAdapter(kind)
-
-
 def to_json(fact: object) -> bytes:
     """Return a fact as indented JSON, which `from_json` reads back."""
-    return _adapter(type(fact)).dump_json(fact, indent=1)
+    adapter: TypeAdapter[Any] = TypeAdapter(type(fact))
+    return adapter.dump_json(fact, indent=1)
 
 
 def to_dict(fact: object) -> dict[str, Any]:
@@ -252,4 +247,5 @@ def to_dict(fact: object) -> dict[str, Any]:
 
 def from_json(kind: type[Fact], data: bytes) -> Fact:
     """Return the fact that `to_json` wrote; raises `pydantic.ValidationError` on anything else."""
-    return _adapter(kind).validate_json(data)
+    adapter: TypeAdapter[Fact] = TypeAdapter(kind)
+    return adapter.validate_json(data)

@@ -13,8 +13,8 @@
         ├── DiskFull            no room left for the engine or for our own files
         └── GpuUnavailable      a GPU was required and none can be had
 
-What a student did wrong is normally a *fact* and not an exception: stages record, checks judge. `StudentError` is raised
-only where nothing is left to record.
+What a student did wrong is normally a *fact* and not an exception: stages record, checks judge. `StudentError` is
+raised only where nothing is left to record.
 """
 
 from __future__ import annotations

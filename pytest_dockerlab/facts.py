@@ -15,8 +15,7 @@ from typing import Any, TypeVar
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-
-# JSON has no NaN and no infinity: they travel as the strings "NaN", "Infinity" and "-Infinity", and come back as floats.
+# JSON has no NaN and no infinity: they travel as the strings "NaN", "Infinity" and "-Infinity" and come back as floats.
 FACT = ConfigDict(ser_json_inf_nan="strings")
 
 

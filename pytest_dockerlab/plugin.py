@@ -1,0 +1,1 @@
+"""The pytest entry point: options, and nothing else until `--dockerlab` is given."""

@@ -1,0 +1,120 @@
+"""The classic builder: an announced fallback where there is no buildx. It refuses what it would build wrongly.
+
+It runs in a child process, because docker-py offers no way to stop a build: its timeout is for a read that moves no
+bytes. Ending the child closes the connection, and the engine then stops the step's container.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pytest_dockerlab.deadline import Deadline
+from pytest_dockerlab.engine.base import BuildOutcome, BuildRequest
+from pytest_dockerlab.engine.process import run_process
+from pytest_dockerlab.facts import BuildStep
+
+NAME = "classic"
+
+# What the classic builder does not refuse, or refuses with words that mislead: a heredoc "succeeds" and runs nothing.
+BUILDKIT_ONLY = (
+    ("a heredoc (`<<EOF`)", re.compile(r"^\s*(RUN|COPY|ADD)\b[^\n]*<<-?\s*[\"']?\w", re.I | re.M)),
+    ("`RUN --mount`", re.compile(r"^\s*RUN\s[^\n]*--mount=", re.I | re.M)),
+    ("`RUN --network` or `--security`", re.compile(r"^\s*RUN\s+--(network|security)=", re.I | re.M)),
+    ("`COPY --link`", re.compile(r"^\s*(COPY|ADD)\s[^\n]*--link\b", re.I | re.M)),
+    ("`COPY --parents` or `--exclude`", re.compile(r"^\s*(COPY|ADD)\s[^\n]*--(parents|exclude)\b", re.I | re.M)),
+)
+
+
+def needs_buildkit(dockerfile: str) -> str | None:
+    """Return what in a Dockerfile only BuildKit can build, or `None`."""
+    joined = re.sub(r"\\[ \t]*\n", " ", dockerfile)
+    for name, pattern in BUILDKIT_ONLY:
+        if pattern.search(joined):
+            return name
+    return None
+
+
+def build(request: BuildRequest, deadline: Deadline, on_output: Callable[[str], None], host: str) -> BuildOutcome:
+    """Build with the classic builder of the engine at `host`. Names after `FROM` must be tagged already."""
+    started = time.monotonic()
+    job = {
+        "host": host,
+        "context": str(request.context),
+        "dockerfile": request.dockerfile,
+        "tag": request.tag,
+        "labels": dict(request.labels),
+        "cgroup_parent": request.cgroup_parent,
+    }
+    steps: list[BuildStep] = []
+    error: list[str] = []
+    image: list[str] = []
+    last = time.monotonic()
+
+    def on_line(line: bytes) -> None:
+        nonlocal last
+        try:
+            message = json.loads(line)
+        except ValueError:
+            on_output(line.decode("utf-8", "replace").rstrip())
+            return
+        if "error" in message:
+            error.append(str(message["error"]))
+            on_output(f"ERROR: {message['error']}")
+        if "aux" in message and isinstance(message["aux"], dict):
+            image.append(str(message["aux"].get("ID", "")))
+        for part in str(message.get("stream", "")).splitlines():
+            on_output(part)
+            if part.startswith("Step "):
+                now = time.monotonic()
+                if steps:
+                    steps[-1] = BuildStep(steps[-1].name, round(now - last, 2))
+                last = now
+                steps.append(BuildStep(part[:300], 0.0))
+
+    # -P and a clean start: nothing of the working folder may be imported.
+    env = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    package_root = str(Path(__file__).resolve().parents[2])
+    program = f"import sys; sys.path.insert(0, {package_root!r}); from {__name__} import _child; _child()"
+    argv = [sys.executable, "-I", "-c", program, json.dumps(job)]
+    end = run_process(argv, deadline, on_line, env=env)
+    ok = end.exit_code == 0 and not end.timed_out and not error
+    return BuildOutcome(
+        ok=ok,
+        builder=NAME,
+        seconds=round(time.monotonic() - started, 2),
+        image_id=image[-1] if ok and image else None,
+        steps=tuple(steps),
+        error=None if ok else (error[-1] if error else "the builder ended without a word"),
+        timed_out=end.timed_out,
+    )
+
+
+def _child() -> None:
+    """Build, in the child process: the engine's JSON lines go to stdout."""
+    import docker
+
+    job = json.loads(sys.argv[1])
+    client = docker.DockerClient(base_url=job["host"], version="auto", timeout=3600)
+    with Path(job["context"]).open("rb") as context:
+        stream = client.api.build(
+            fileobj=context,
+            custom_context=True,
+            dockerfile=job["dockerfile"],
+            tag=job["tag"],
+            labels=job["labels"],
+            rm=True,
+            forcerm=True,  # else the container of a failed step stays behind
+            decode=True,
+            container_limits=None,
+        )
+        failed = False
+        for message in stream:
+            failed = failed or "error" in message
+            print(json.dumps(message), flush=True)
+    sys.exit(1 if failed else 0)

@@ -1,0 +1,414 @@
+"""Docker's API through docker-py; Podman's Docker API answers to the same calls.
+
+Low-level calls only: the high-level `containers.run()` leaks a created container when its start fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import PurePosixPath
+from types import TracebackType
+from typing import Any
+
+import docker
+import requests
+import urllib3
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.types import DeviceRequest, Ulimit
+
+from pytest_dockerlab.deadline import Deadline
+from pytest_dockerlab.engine import buildx, classic
+from pytest_dockerlab.engine.base import (
+    BuildOutcome,
+    BuildRequest,
+    ContainerSpec,
+    ContainerState,
+    EngineInfo,
+    ExecResult,
+    ImageConfig,
+    Owned,
+    Usage,
+)
+from pytest_dockerlab.engine.connect import connect
+from pytest_dockerlab.engine.exec import run_exec
+from pytest_dockerlab.engine.labels import RUN
+from pytest_dockerlab.errors import DiskFull, EngineUnavailable, ImageUnavailable, InfraError
+
+# The log that the engine keeps is only a second copy (ours is pumped live), so it is small: a container that writes
+# 2 MB of "y\n" makes a json log of 72 MB.
+LOG_CONFIG = {"type": "json-file", "config": {"max-size": "10m", "max-file": "1"}}
+
+
+@contextlib.contextmanager
+def engine_errors(doing: str) -> Iterator[None]:
+    """Turn whatever docker-py raises into an `InfraError` that says what was being done."""
+    try:
+        yield
+    except ImageNotFound as error:
+        raise ImageUnavailable(f"An image is missing while {doing}: {error.explanation}") from error
+    except APIError as error:
+        words = str(error.explanation or error)
+        if "no space left on device" in words.lower():
+            raise DiskFull(
+                f"The engine's disk is full while {doing}.",
+                fix="Free some space: `dockerlab clean`, `docker system df`.",
+            ) from error
+        raise InfraError(f"The engine refused while {doing}: {words}") from error
+    except (requests.RequestException, urllib3.exceptions.HTTPError, DockerException, OSError) as error:
+        raise EngineUnavailable(
+            f"The engine went away while {doing} ({type(error).__name__}: {str(error)[:200]}).",
+            fix="See that it runs (`docker info`), then grade again: nothing was lost.",
+        ) from error
+
+
+class DockerEngine:
+    """`Engine` over Docker's API. Safe to use from several threads."""
+
+    def __init__(self, client: docker.DockerClient | None = None) -> None:
+        """Connect, unless a connected client is given; raises `EngineUnavailable`."""
+        self._client = client or connect()
+        self._api = self._client.api
+        self._local = threading.local()
+        self._info: EngineInfo | None = None
+
+    @property
+    def host(self) -> str:
+        """The address for the docker CLI, e.g. `unix:///var/run/docker.sock`."""
+        base = str(self._api.base_url)
+        # docker-py writes a unix socket as http+docker://localhost; the adapter knows the path.
+        if base.startswith("http+docker"):
+            adapter = self._api.get_adapter(base)
+            return f"unix://{getattr(adapter, 'socket_path', '/var/run/docker.sock')}"
+        return base.replace("http://", "tcp://").replace("https://", "tcp://")
+
+    def info(self) -> EngineInfo:
+        """Describe the engine; asked once."""
+        if self._info is None:
+            with engine_errors("asking the engine what it is"):
+                version, info = self._api.version(), self._api.info()
+            components = [str(item.get("Name", "")) for item in version.get("Components") or []]
+            podman = any("podman" in name.lower() for name in components)
+            self._info = EngineInfo(
+                name="Podman" if podman else "Docker",
+                version=str(version.get("Version", "?")),
+                api_version=str(version.get("ApiVersion", "?")),
+                os=str(info.get("OperatingSystem", "?")),
+                architecture=str(info.get("Architecture", "?")),
+                cpus=int(info.get("NCPU") or 1),
+                memory_bytes=int(info.get("MemTotal") or 0),
+                runtimes=tuple(sorted(info.get("Runtimes") or {})),
+                cdi_devices=tuple(str(item.get("ID")) for item in info.get("DiscoveredDevices") or []),
+                storage_driver=str(info.get("Driver", "")),
+                cgroup_version=str(info.get("CgroupVersion", "")),
+                cgroup_driver=str(info.get("CgroupDriver", "")),
+                builder=classic.NAME if podman or not buildx.buildx_version() else buildx.NAME,
+            )
+        return self._info
+
+    # -- images
+
+    def build(self, request: BuildRequest, deadline: Deadline, on_output: Callable[[str], None]) -> BuildOutcome:
+        """Build with BuildKit, else with the classic builder."""
+        if self.info().builder == buildx.NAME:
+            return buildx.build(request, deadline, on_output, self.host)
+        return self._build_classic(request, deadline, on_output)
+
+    def _build_classic(
+        self, request: BuildRequest, deadline: Deadline, on_output: Callable[[str], None]
+    ) -> BuildOutcome:
+        """Tag each replacement with the name it replaces while the build runs, and put back what the name meant."""
+        before = {name: self.image(name) for name in request.replaced}
+        try:
+            for name, replacement in request.replaced.items():
+                self.tag(replacement, name)
+            return classic.build(request, deadline, on_output, self.host)
+        finally:
+            for name, config in before.items():
+                if config is not None:
+                    self.tag(config.image_id, name)
+                else:
+                    with contextlib.suppress(InfraError):
+                        self._untag(name)
+
+    def _untag(self, name: str) -> None:
+        with engine_errors(f"removing the name {name}"), contextlib.suppress(NotFound):
+            self._api.remove_image(name, noprune=True)
+
+    def image(self, name: str) -> ImageConfig | None:
+        """Inspect an image."""
+        with engine_errors(f"looking for the image {name}"):
+            try:
+                data = self._api.inspect_image(name)
+            except (ImageNotFound, NotFound):
+                return None
+        return _image_config(data)
+
+    def tag(self, image: str, name: str) -> None:
+        """`docker tag image name`."""
+        repository, _, tag = name.rpartition(":") if ":" in name.rsplit("/", 1)[-1] else (name, "", "latest")
+        with engine_errors(f"tagging {image} as {name}"):
+            self._api.tag(image, repository, tag, force=True)
+
+    def remove_image(self, name: str) -> None:
+        """Remove an image and its untagged parents."""
+        with engine_errors(f"removing the image {name}"), contextlib.suppress(NotFound):
+            self._api.remove_image(name, force=True)
+
+    # -- containers
+
+    def create(self, spec: ContainerSpec, name: str | None = None) -> str:
+        """Create from a spec, with nothing added to it."""
+        with engine_errors(f"creating a container of {spec.image}"):
+            made = self._api.create_container(
+                image=spec.image,
+                name=name,
+                command=list(spec.command) if spec.command is not None else None,
+                entrypoint=list(spec.entrypoint) if spec.entrypoint is not None else None,
+                environment=dict(spec.env) | dict(spec.grant.env),
+                labels=dict(spec.labels),
+                user=spec.user,
+                runtime=spec.runtime,
+                healthcheck={"test": ["NONE"]},
+                stop_signal="SIGTERM",
+                host_config=self._host_config(spec),
+            )
+        return str(made["Id"])
+
+    def _host_config(self, spec: ContainerSpec) -> dict[str, Any]:
+        grant = spec.grant
+        binds = [f"{mount.source}:{mount.target}:{'ro' if mount.read_only else 'rw'}" for mount in spec.mounts]
+        config: dict[str, Any] = self._api.create_host_config(
+            network_mode=spec.network,
+            binds=binds,
+            mem_limit=spec.memory_bytes,
+            memswap_limit=spec.memory_bytes,  # equal to the memory: no swap on top
+            nano_cpus=int(spec.cpus * 1e9),
+            pids_limit=spec.pids,
+            shm_size=spec.shm_bytes,
+            ulimits=[Ulimit(name=kind, soft=soft, hard=hard) for kind, soft, hard in spec.ulimits],
+            cap_drop=list(spec.cap_drop),
+            cap_add=list(spec.cap_add),
+            security_opt=list(spec.security_opt),
+            read_only=spec.read_only,
+            init=spec.init,
+            tmpfs=dict(spec.tmpfs),
+            log_config=LOG_CONFIG,
+            device_requests=[DeviceRequest(**request) for request in grant.device_requests] or None,
+            devices=list(grant.devices) or None,
+            group_add=list(grant.group_add) or None,
+        )
+        return config
+
+    def start(self, container: str) -> str | None:
+        """Start; the engine's words where the image's own command is at fault."""
+        try:
+            with engine_errors("starting a container"):
+                self._api.start(container)
+        except EngineUnavailable:
+            raise
+        except InfraError as error:
+            words = str(error.__cause__.explanation) if isinstance(error.__cause__, APIError) else str(error)
+            # runc's words for a command that is not there, or is no program: the image's fault, not the engine's.
+            if any(
+                clue in words
+                for clue in (
+                    "executable file not found",
+                    "no such file",
+                    "permission denied",
+                    "exec format error",
+                    "is a directory",
+                    "unable to find user",
+                )
+            ):
+                return words
+            raise
+        return None
+
+    def state(self, container: str) -> ContainerState:
+        """Inspect."""
+        with engine_errors("looking at a container"):
+            data = self._api.inspect_container(container)
+        state = data["State"]
+        running = bool(state.get("Running"))
+        return ContainerState(
+            running=running,
+            exit_code=None if running else int(state.get("ExitCode") or 0),
+            oom_killed=bool(state.get("OOMKilled")),
+            error=str(state.get("Error") or ""),
+            status=str(state.get("Status") or ""),
+            pid=int(state.get("Pid") or 0),
+        )
+
+    def output(self, container: str) -> Iterator[bytes]:
+        """Attach, with what was written before. The connection is open when this returns, so call it before `start`."""
+        with engine_errors("attaching to a container"):
+            stream = self._api.attach(container, stdout=True, stderr=True, stream=True, logs=True)
+
+        def chunks() -> Iterator[bytes]:
+            # A connection that breaks ends the output; whether the container ended is `state`'s to say.
+            with contextlib.suppress(requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError):
+                yield from stream
+
+        return chunks()
+
+    def usage(self, container: str) -> Usage:
+        """Ask for one sample of the engine's statistics."""
+        with engine_errors("measuring a container"):
+            try:
+                data = self._api.stats(container, stream=False, one_shot=True)
+            except NotFound:
+                return Usage()
+        return _usage(data)
+
+    def written_bytes(self, container: str) -> int | None:
+        """Ask the engine to measure the writable layer; it walks the layer's files, so ask seldom."""
+        with engine_errors("measuring what a container wrote"):
+            rows = self._api.containers(all=True, size=True, filters={"id": container})
+        return int(rows[0].get("SizeRw") or 0) if rows else None
+
+    def kill(self, container: str) -> None:
+        """SIGKILL."""
+        try:
+            with engine_errors("ending a container"):
+                self._api.kill(container)
+        except EngineUnavailable:
+            raise
+        except InfraError as error:
+            if not isinstance(error.__cause__, APIError) or error.__cause__.status_code not in (404, 409, 500):
+                raise
+
+    def changes(self, container: str) -> list[tuple[str, str]]:
+        """`docker diff`."""
+        kinds = {0: "modified", 1: "added", 2: "deleted"}
+        with engine_errors("listing what a container changed"):
+            rows = self._api.diff(container) or []
+        return [(str(row["Path"]), kinds[int(row["Kind"])]) for row in rows]
+
+    def read(self, container: str, path: str) -> Iterator[bytes] | None:
+        """`docker cp`, as a stream."""
+        with engine_errors(f"reading {PurePosixPath(path).name!r} from a container"):
+            try:
+                stream, _ = self._api.get_archive(container, path, chunk_size=1 << 18)
+            except NotFound:
+                return None
+        return iter(stream)
+
+    def put(self, container: str, folder: str, archive: bytes) -> None:
+        """`docker cp` the other way."""
+        with engine_errors("writing into a container"):
+            self._api.put_archive(container, folder, archive)
+
+    def exec(
+        self, container: str, argv: tuple[str, ...], stdin: bytes, deadline: Deadline, max_output: int
+    ) -> ExecResult:
+        """`docker exec -i`."""
+        with engine_errors("running a command of ours in a container"):
+            return run_exec(self._api, container, argv, stdin, deadline, max_output)
+
+    def remove(self, container: str) -> None:
+        """`docker rm -f -v`."""
+        with engine_errors("removing a container"), contextlib.suppress(NotFound):
+            try:
+                self._api.remove_container(container, v=True, force=True)
+            except APIError as error:
+                if error.status_code != 409:  # 409: a removal is already under way
+                    raise
+
+    # -- what is ours
+
+    def owned(self, run_id: str | None = None) -> list[Owned]:
+        """List by label."""
+        label = f"{RUN}={run_id}" if run_id else RUN
+        query: dict[str, Any] = {"filters": {"label": label}}
+        with engine_errors("listing what is ours"):
+            found = [
+                Owned(
+                    "container",
+                    row["Id"],
+                    (row.get("Names") or ["?"])[0].lstrip("/"),
+                    row.get("Labels") or {},
+                    created=float(row.get("Created") or 0),
+                )
+                for row in self._api.containers(all=True, **query)
+            ]
+            found += [
+                Owned(
+                    "image",
+                    row["Id"],
+                    (row.get("RepoTags") or ["<none>"])[0],
+                    row.get("Labels") or {},
+                    bytes=int(row.get("Size") or 0),
+                    created=float(row.get("Created") or 0),
+                )
+                for row in self._api.images(all=False, **query)
+            ]
+            found += [
+                Owned("network", row["Id"], row["Name"], row.get("Labels") or {}) for row in self._api.networks(**query)
+            ]
+            volumes = self._api.volumes(**query).get("Volumes") or []
+            found += [Owned("volume", row["Name"], row["Name"], row.get("Labels") or {}) for row in volumes]
+        return found
+
+    def remove_owned(self, thing: Owned) -> None:
+        """Remove by kind."""
+        if thing.kind == "container":
+            self.remove(thing.id)
+            return
+        if thing.kind == "image":
+            self.remove_image(thing.id)
+            return
+        with engine_errors(f"removing the {thing.kind} {thing.name}"), contextlib.suppress(NotFound):
+            if thing.kind == "network":
+                self._api.remove_network(thing.id)
+            else:
+                self._api.remove_volume(thing.id, force=True)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def __enter__(self) -> DockerEngine:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+def _image_config(data: Mapping[str, Any]) -> ImageConfig:
+    config = data.get("Config") or {}
+    env = dict(item.partition("=")[::2] for item in config.get("Env") or [])
+    return ImageConfig(
+        image_id=str(data["Id"]),
+        bytes=int(data.get("Size") or 0),
+        workdir=config.get("WorkingDir") or "/",
+        user=config.get("User") or "",
+        env=env,
+        entrypoint=tuple(config.get("Entrypoint") or ()),
+        cmd=tuple(config.get("Cmd") or ()),
+        labels=dict(config.get("Labels") or {}),
+        volumes=tuple(config.get("Volumes") or ()),
+        exposed=tuple(config.get("ExposedPorts") or ()),
+        created=str(data.get("Created") or ""),
+    )
+
+
+def _usage(data: Mapping[str, Any]) -> Usage:
+    memory = data.get("memory_stats") or {}
+    detail = memory.get("stats") or {}
+    if not memory.get("usage"):
+        return Usage()
+    # Without the page cache, as `docker stats` shows it: cgroup v1 says total_inactive_file, v2 inactive_file.
+    cache = int(detail.get("total_inactive_file") or detail.get("inactive_file") or 0)
+    total = (data.get("cpu_stats") or {}).get("cpu_usage", {}).get("total_usage")
+    pids = (data.get("pids_stats") or {}).get("current")
+    return Usage(
+        cpu_s=int(total) / 1e9 if total is not None else None,
+        memory_bytes=max(0, int(memory["usage"]) - cache),
+        pids=int(pids) if pids is not None else None,
+    )

@@ -87,8 +87,8 @@ def make_context(
 ) -> Context:
     """Write the context `root/folder` to the tar file `target`.
 
-    `.dockerignore` (or `<Dockerfile>.dockerignore`, which comes first as in BuildKit) is honoured; the Dockerfile always
-    travels. `extra` puts files of ours at paths inside the context, over what the student has there. Times, owners and
+    `.dockerignore` (or `<Dockerfile>.dockerignore`, which comes first as in BuildKit) is honoured; the Dockerfile
+    always travels. `extra` puts files of ours at paths inside the context, over what the student has there. Times, owners and
     order are fixed, so the same content has the same hash. Raises `StudentError` over the limits.
     """
     base = (root / folder).resolve()
@@ -100,7 +100,7 @@ def make_context(
     chosen: list[Entry] = []
     sizes: dict[str, int] = {}
     for entry in walk(base, exclude=exclude):
-        if entry.name in extra or (entry.name != dockerfile and ignored is not None and ignored.matches(entry.name)):
+        if entry.name in extra or (entry.name != dockerfile and ignored is not None and ignored.matches(entry.name)  # type: ignore[arg-type]):
             continue
         outside = entry.kind == "link" and not entry.path.resolve().is_relative_to(base)
         if outside or entry.kind == "special":
@@ -150,7 +150,7 @@ def _add(tar: tarfile.TarFile, entry: Entry) -> None:
     member.mode = 0o755 if entry.executable else 0o644
     if entry.kind == "link":
         member.type = tarfile.SYMTYPE
-        member.linkname = os.readlink(entry.path)
+        member.linkname = str(entry.path.readlink())
         tar.addfile(member)
         return
     member.size = entry.bytes

@@ -146,7 +146,7 @@ def _hash(root: Path, limits: Limits, exclude: frozenset[Path]) -> str:
         digest.update(f"{entry.kind}\0{entry.name}\0{entry.executable}\0".encode("utf-8", "surrogateescape"))
         total += entry.bytes
         if entry.kind == "link":
-            digest.update(os.readlink(entry.path).encode("utf-8", "surrogateescape"))
+            digest.update(str(entry.path.readlink()).encode("utf-8", "surrogateescape"))
         elif entry.kind == "file" and total <= limits.context:
             try:
                 with entry.path.open("rb") as file:

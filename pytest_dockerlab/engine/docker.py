@@ -16,7 +16,7 @@ import docker
 import requests
 import urllib3
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
-from docker.types import DeviceRequest, Ulimit
+from docker.types import DeviceRequest, LogConfig, Ulimit
 
 from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.engine import buildx, classic
@@ -38,7 +38,7 @@ from pytest_dockerlab.errors import DiskFull, EngineUnavailable, ImageUnavailabl
 
 # The log that the engine keeps is only a second copy (ours is pumped live), so it is small: a container that writes
 # 2 MB of "y\n" makes a json log of 72 MB.
-LOG_CONFIG = {"type": "json-file", "config": {"max-size": "10m", "max-file": "1"}}
+LOG_CONFIG = LogConfig(type="json-file", config={"max-size": "10m", "max-file": "1"})
 
 
 @contextlib.contextmanager
@@ -140,7 +140,7 @@ class DockerEngine:
         """Inspect an image."""
         with engine_errors(f"looking for the image {name}"):
             try:
-                data = self._api.inspect_image(name)
+                data = self._api.inspect_image(name)  # type: ignore[no-untyped-call]
             except (ImageNotFound, NotFound):
                 return None
         return _image_config(data)
@@ -293,7 +293,8 @@ class DockerEngine:
                 stream, _ = self._api.get_archive(container, path, chunk_size=1 << 18)
             except NotFound:
                 return None
-        return iter(stream)
+        archive: Iterator[bytes] = iter(stream)
+        return archive
 
     def put(self, container: str, folder: str, archive: bytes) -> None:
         """`docker cp` the other way."""

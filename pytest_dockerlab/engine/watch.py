@@ -1,0 +1,155 @@
+"""Watch one container from its start to its end: pump its output, keep the limits, say how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_dockerlab.assignment import Limits
+from pytest_dockerlab.deadline import Deadline
+from pytest_dockerlab.engine.base import Engine
+from pytest_dockerlab.engine.logfile import CappedLog
+from pytest_dockerlab.errors import InfraError
+from pytest_dockerlab.facts import Ended
+
+POLL_S = 0.25
+USAGE_EVERY_S = 1.0  # one sample costs the engine a few ms
+DISK_EVERY_S = 2.0  # the engine walks the writable layer for it
+DRAIN_S = 5.0  # what an ended container wrote last is read for at most this long
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What was seen of a container's life."""
+
+    ended: Ended
+    exit_code: int | None
+    seconds: float
+    cpu_s: float | None
+    peak_bytes: int | None
+    written_bytes: int | None
+    log_bytes: int
+    log_truncated: bool
+    log_tail: tuple[str, ...]
+    error: str | None = None
+
+
+class Watch:
+    """Runs one created container to its end.
+
+    The output goes to `log` (head and tail, capped) and, raw, to `on_output` with the seconds since the start.
+    `on_tick` is called about every second with the container's process id, for measurements of GPUs.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        container: str,
+        limits: Limits,
+        log: Path,
+        on_output: Callable[[bytes, float], None] = lambda _data, _at: None,
+        on_tick: Callable[[int], None] = lambda _pid: None,
+    ) -> None:
+        """Prepare; nothing starts yet."""
+        self._engine = engine
+        self._container = container
+        self._limits = limits
+        self._log = CappedLog(log, limits.log)
+        self._on_output = on_output
+        self._on_tick = on_tick
+        self._over_output = threading.Event()
+        self._pump_error: BaseException | None = None
+        self._started = 0.0
+        self._cpu_s: float | None = None
+        self._peak: int | None = None
+        self._written: int | None = None
+
+    def run(self, deadline: Deadline) -> Watched:
+        """Start the container, watch it until it ends or has to be ended. The container is not removed."""
+        stream = self._engine.output(self._container)
+        self._started = time.monotonic()
+        pump = threading.Thread(target=self._pump, args=(stream,), name="dockerlab-log-pump", daemon=True)
+        try:
+            error = self._engine.start(self._container)
+            if error is not None:
+                return self._result(Ended.START_FAILED, None, error)
+            pump.start()
+            ended = self._until_end(deadline)
+            pump.join(DRAIN_S)
+            if self._pump_error is not None:
+                raise InfraError(f"The log could not be kept: {self._pump_error}") from self._pump_error
+        finally:
+            with contextlib.suppress(InfraError):
+                self._engine.kill(self._container)
+            self._log.close()
+        state = self._engine.state(self._container)
+        if ended is Ended.EXITED and state.oom_killed:
+            ended = Ended.OOM
+        elif ended is Ended.EXITED and self._over_output.is_set():
+            ended = Ended.OUTPUT_LIMIT
+        elif ended is Ended.EXITED and state.exit_code in (137, 143):
+            # Nobody here sent a signal: the kernel, an operator, or the program itself did.
+            ended = Ended.KILLED
+        return self._result(ended, state.exit_code, state.error or None)
+
+    def _pump(self, stream: object) -> None:
+        try:
+            for data in stream:  # type: ignore[attr-defined]
+                self._log.write(data)
+                self._on_output(data, time.monotonic() - self._started)
+                if self._log.seen > self._limits.output:
+                    self._over_output.set()
+                    return
+        except BaseException as error:  # noqa: BLE001: handed to the thread that waits
+            self._pump_error = error
+
+    def _until_end(self, deadline: Deadline) -> Ended:
+        next_usage = next_disk = time.monotonic()
+        for _ in deadline.poll(POLL_S):
+            state = self._engine.state(self._container)
+            if not state.running:
+                return Ended.EXITED
+            if self._over_output.is_set():
+                return Ended.OUTPUT_LIMIT
+            if self._pump_error is not None:
+                return Ended.EXITED
+            now = time.monotonic()
+            if now >= next_usage:
+                next_usage = now + USAGE_EVERY_S
+                self._sample()
+                self._on_tick(state.pid)
+            if now >= next_disk:
+                self._written = self._engine.written_bytes(self._container) or 0
+                # Measuring a full layer takes long: never spend more than about a fifth of the time on it.
+                next_disk = time.monotonic() + max(DISK_EVERY_S, 4 * (time.monotonic() - now))
+                if self._written > self._limits.disk:
+                    return Ended.DISK_LIMIT
+        return Ended.TIMED_OUT
+
+    def _sample(self) -> None:
+        usage = self._engine.usage(self._container)
+        if usage.cpu_s is not None:
+            self._cpu_s = max(self._cpu_s or 0.0, usage.cpu_s)
+        if usage.memory_bytes is not None:
+            self._peak = max(self._peak or 0, usage.memory_bytes)
+
+    def _result(self, ended: Ended, exit_code: int | None, error: str | None) -> Watched:
+        if ended is not Ended.START_FAILED:
+            with contextlib.suppress(InfraError):
+                self._written = self._engine.written_bytes(self._container)
+        return Watched(
+            ended=ended,
+            exit_code=exit_code,
+            seconds=round(time.monotonic() - self._started, 2),
+            cpu_s=round(self._cpu_s, 2) if self._cpu_s is not None else None,
+            peak_bytes=self._peak,
+            written_bytes=self._written,
+            log_bytes=self._log.seen,
+            log_truncated=self._log.truncated,
+            log_tail=self._log.last_lines(),
+            error=error,
+        )

@@ -7,7 +7,7 @@ import io
 import os
 import stat
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,8 +88,8 @@ def make_context(
     """Write the context `root/folder` to the tar file `target`.
 
     `.dockerignore` (or `<Dockerfile>.dockerignore`, which comes first as in BuildKit) is honoured; the Dockerfile
-    always travels. `extra` puts files of ours at paths inside the context, over what the student has there. Times, owners and
-    order are fixed, so the same content has the same hash. Raises `StudentError` over the limits.
+    always travels. `extra` puts files of ours at paths inside the context, over what the student has there. Times,
+    owners and order are fixed, so the same content has the same hash. Raises `StudentError` over the limits.
     """
     base = (root / folder).resolve()
     if not base.is_relative_to(root) or not base.is_dir():
@@ -100,7 +100,7 @@ def make_context(
     chosen: list[Entry] = []
     sizes: dict[str, int] = {}
     for entry in walk(base, exclude=exclude):
-        if entry.name in extra or (entry.name != dockerfile and ignored is not None and ignored.matches(entry.name)  # type: ignore[arg-type]):
+        if entry.name in extra or (entry.name != dockerfile and ignored(entry.name)):
             continue
         outside = entry.kind == "link" and not entry.path.resolve().is_relative_to(base)
         if outside or entry.kind == "special":
@@ -134,15 +134,16 @@ def make_context(
     return Context(target, total, len(chosen) + len(extra), digest.hexdigest(), tuple(left_out[:20]))
 
 
-def _dockerignore(base: Path, dockerfile: str) -> PatternMatcher | None:
+def _dockerignore(base: Path, dockerfile: str) -> Callable[[str], bool]:
     for name in (f"{dockerfile}.dockerignore", ".dockerignore"):
         path = base / name
         if path.is_file() and not path.is_symlink():
             with path.open("rb") as file:
                 text = file.read(1 << 20).decode("utf-8-sig", "replace")
             patterns = [line.strip() for line in text.splitlines()]
-            return PatternMatcher([line for line in patterns if line and not line.startswith("#")])
-    return None
+            matcher = PatternMatcher([line for line in patterns if line and not line.startswith("#")])
+            return lambda name: bool(matcher.matches(name))  # type: ignore[arg-type]  # the stub says PathLike
+    return lambda _name: False
 
 
 def _add(tar: tarfile.TarFile, entry: Entry) -> None:

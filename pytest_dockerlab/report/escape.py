@@ -2,7 +2,7 @@ r"""The one place where text that a student wrote is made fit to be shown.
 
 | shown in | use | what it stops |
 | --- | --- | --- |
-| a terminal, any plain text | `plain`, `one_line`, `log_line` | escape sequences (colours, cursor, links), bidi overrides |
+| a terminal, any plain text | `plain`, `one_line`, `log_line` | escape sequences (colours, links), bidi overrides |
 | HTML | `html` | tags, attributes, entities |
 | GitHub Markdown | `markdown`, `code_span`, `fenced` | images, links, HTML, mentions, tables, early ends of a fence |
 | CSV | `csv_text` | cells that a spreadsheet would run as formulas |
@@ -87,6 +87,11 @@ def markdown(text: str) -> str:
     return _MD_SYNTAX.sub(r"\\\1", flat)
 
 
+def markdown_lines(text: str) -> str:
+    """Return text of several lines as one paragraph, or one table cell, of GitHub's Markdown."""
+    return "<br>".join(markdown(line) for line in plain(text[:20_000]).split("\n") if line.strip())
+
+
 def _longest_run(text: str, char: str) -> int:
     return max((len(run) for run in re.findall(f"{re.escape(char)}+", text)), default=0)
 
@@ -134,7 +139,8 @@ def workflow_text(text: str) -> str:
 
 def command_data(text: str) -> str:
     """Return the message of a workflow command: `::error::HERE`."""
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    # The old form is looked for anywhere in a line, so it is broken up here too.
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A").replace("##[", "# #[")
 
 
 def command_property(text: str) -> str:

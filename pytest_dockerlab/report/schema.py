@@ -23,6 +23,16 @@ Results: TypeAlias = dict[str, Any]
 Check: TypeAlias = dict[str, Any]
 
 
+def points_of(check: Check, results: Results) -> int | None:
+    """Return the points of a check, or `None` where it was not judged through no fault of the student's.
+
+    In an ungraded submission this is the check that our side failed, and all that were blocked: their 0 is no verdict.
+    """
+    if check["outcome"] == "infra" or (check["outcome"] == "blocked" and not results["graded"]):
+        return None
+    return int(check["points"])
+
+
 @cache
 def _schema_text() -> str:
     return resources.files(__package__).joinpath("results.schema.json").read_text("utf-8")

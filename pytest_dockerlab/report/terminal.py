@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_dockerlab.report.escape import log_line, no_commands, one_line, plain
 from pytest_dockerlab.report.logs import log_file, log_tail
-from pytest_dockerlab.report.schema import Check, Results
+from pytest_dockerlab.report.schema import Check, Results, points_of
 from pytest_dockerlab.report.words import word
 
 if TYPE_CHECKING:
@@ -58,16 +58,14 @@ def _text(value: str, style: str = "") -> Text:
     return Text(value, style=style, overflow="fold")
 
 
-def _single(value: str, style: str) -> Text:
-    """Wrap text that stays on its line: what a student wrote must not begin a line that looks like one of ours."""
-    from rich.text import Text
-
-    return Text(value, style=style, overflow="ellipsis", no_wrap=True)
+def _print_line(console: Console, value: str, style: str) -> None:
+    """Print without wrapping: what a student wrote must not begin a line that looks like one of ours."""
+    console.print(_text(value, style), no_wrap=True, overflow="ellipsis")
 
 
 def _heading(console: Console, results: Results) -> None:
     name = f"{one_line(results['assignment']['name'], 60)} · {one_line(results['submission']['name'], 100)}"
-    console.print(_single(name, "bold"))
+    _print_line(console, name, "bold")
 
 
 def _table(console: Console, results: Results, lang: str) -> None:
@@ -83,12 +81,12 @@ def _table(console: Console, results: Results, lang: str) -> None:
     for check in results["checks"]:
         outcome = check["outcome"]
         style = _STYLES[outcome]
-        points = "–" if outcome == "infra" else str(check["points"])
+        points = points_of(check, results)
         table.add_row(
             _text(_MARKS[outcome], style),
             _text(one_line(check["id"], 24), style),
             _text(one_line(check["title"], 80), "dim" if outcome == "blocked" else ""),
-            _text(f"{points}/{check['max_points']}", style),
+            _text(f"{'–' if points is None else points}/{check['max_points']}", style),
             _text(_outcome(check, lang), style),
         )
     console.print(table)
@@ -105,13 +103,13 @@ def _explain(console: Console, check: Check, results: Results, lang: str) -> Non
     from rich.padding import Padding
 
     style = _STYLES[check["outcome"]]
-    console.print(_single(f"{_MARKS[check['outcome']]} {one_line(check['title'] or check['id'], 120)}", style))
+    _print_line(console, f"{_MARKS[check['outcome']]} {one_line(check['title'] or check['id'], 120)}", style)
     console.print(Padding(_text(plain(check["message"]).strip()), (0, 0, 0, 2)))
     for hint in check["hints"]:
         for key in ("cause", "fix"):
             if hint[key]:
-                line = _text(f"{word(key, lang)}: ", "bold cyan" if key == "fix" else "cyan")
-                console.print(Padding(line.append(plain(hint[key]).strip(), "default"), (0, 0, 0, 2)))
+                line = _text("").append(f"{word(key, lang)}: ", "bold cyan" if key == "fix" else "cyan")
+                console.print(Padding(line.append(plain(hint[key]).strip()), (0, 0, 0, 2)))
     tail = log_tail(check, results, LOG_LINES)
     if tail:
         console.print(Padding(_text(word("last_lines", lang) + ":", "dim"), (0, 0, 0, 2)))

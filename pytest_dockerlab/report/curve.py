@@ -1,0 +1,52 @@
+"""A loss curve in one line of text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from pytest_dockerlab.report.schema import Results
+
+_BARS = "▁▂▃▄▅▆▇█"
+BROKEN = "×"  # NaN or infinite
+
+
+def train_losses(results: Results) -> list[float]:
+    """Return the values of the training loss that the facts hold, NaN and infinities among them."""
+    fact = results["facts"].get("loss", {})
+    points = fact.get("points", ())
+    found: list[float] = []
+    for point in points if isinstance(points, list) else ():
+        if isinstance(point, dict) and point.get("series", "train") == "train":
+            value = _number(point.get("value"))
+            if value is not None:
+                found.append(value)
+    return found
+
+
+def _number(value: Any) -> float | None:
+    """Read a number as facts write it: JSON has no NaN and no infinity, so these are strings."""
+    if isinstance(value, str) and value in ("NaN", "Infinity", "-Infinity"):
+        return float(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    return None
+
+
+def sparkline(values: Sequence[float], width: int = 60) -> str:
+    """Return at most `width` bars. A bar is the mean of its stretch; a stretch with a broken value is `×`."""
+    count = min(width, len(values))
+    stretches = [values[len(values) * k // count : len(values) * (k + 1) // count] for k in range(count)]
+    means = [math.fsum(part) / len(part) if all(map(math.isfinite, part)) else math.nan for part in stretches]
+    finite = [mean for mean in means if math.isfinite(mean)]
+    if not finite:
+        return BROKEN * count
+    low, span = min(finite), max(finite) - min(finite)
+    scale = (len(_BARS) - 1) / span if span > 0 and math.isfinite(span) else 0.0
+    return "".join(_BARS[round((mean - low) * scale)] if math.isfinite(mean) else BROKEN for mean in means)
+
+
+def number(value: float) -> str:
+    """Return a loss as a person reads it."""
+    return f"{value:.4g}"

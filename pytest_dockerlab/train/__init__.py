@@ -1,0 +1,1 @@
+"""The training stage: what a run printed, what its loss did."""

@@ -1,0 +1,121 @@
+"""The numbers behind a loss verdict: levels, their relative change, and how surely a series falls.
+
+Two tests look for a fall, for each is blind where the other sees:
+
+- **Mann–Kendall** (Kendall's tau of the values against time): ranks only, so no outlier moves it. It finds slow falls
+  and misses a model that learns within its first points and then stays: at 15 points the ranks of such a curve say
+  almost nothing, since "the largest value came first" happens by chance once in 15.
+- **Falling shapes**: the correlation of the logarithms with four falling curves (a step after the first point,
+  a quick exponential, 1/i, log i). It uses *how far* the first points lie above the later ones, so it finds
+  those fast learners from five points on. Its price is an assumption, that the noise of the logarithms has no heavy
+  tail; the level rule beside it and the measured rates in `bench/loss_verdict.py` cover that.
+
+The p-value is twice the smaller of the two, each already corrected for its own choices (Bonferroni).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from statistics import median
+
+SMALL = 5  # below this number of points no test can reach a useful level
+_FAR = 5.0  # robust standard deviations
+
+
+def head_size(points: int) -> int:
+    """How many first points make the first level: few where there are few, for fast learners are done by then."""
+    return 1 if points < 10 else 2 if points < 20 else max(3, min(10, points // 10))
+
+
+def tail_size(points: int) -> int:
+    """How many last points make the last level."""
+    return 1 if points < SMALL else 2 if points < 8 else max(3, points // 5)
+
+
+def relative_change(first: float, last: float, positive: bool) -> float:
+    """Return the fall from `first` to `last` as a share: 0.3 is 30 % down, negative is up.
+
+    A loss that is never negative is measured against where it began. One that can be negative (a log-likelihood, an
+    ELBO) has no natural zero: there the larger of the two levels is the measure, so that a fall from 0.1 to -50 is
+    1.0 and one from -10 to -15 is 0.33.
+    """
+    scale = abs(first) if positive and first > 0 else max(abs(first), abs(last))
+    if scale == 0:
+        return 0.0
+    change = first / scale - last / scale
+    return max(change, -1e9) if math.isfinite(change) else -1e9
+
+
+def falling_p(values: Sequence[float]) -> float:
+    """Return the probability that values without any trend look at least as falling as these."""
+    points = len(values)
+    if min(values) == max(values):
+        return 1.0
+    if points < SMALL:
+        falls = all(later < earlier for earlier, later in itertools.pairwise(values))
+        return 1 / math.factorial(points) if falls else 1.0
+    return min(1.0, 2 * min(_mann_kendall(values), _shapes(values)))
+
+
+def _mann_kendall(values: Sequence[float]) -> float:
+    from scipy import stats
+
+    p_value = float(stats.kendalltau(range(len(values)), values, alternative="less").pvalue)
+    return p_value if math.isfinite(p_value) else 1.0
+
+
+def _shapes(values: Sequence[float]) -> float:
+    import numpy as np
+    from scipy import stats
+
+    points = len(values)
+    at = np.arange(points, dtype=float)
+    shapes = np.stack(
+        [
+            (at < 1).astype(float),
+            1 / (1 + at),
+            np.exp(-at / max(1.0, points / 10)),
+            -np.log1p(at),
+        ]
+    )
+    shapes -= shapes.mean(axis=1, keepdims=True)
+    shapes /= np.linalg.norm(shapes, axis=1, keepdims=True)
+    series = np.asarray(values, dtype=float)
+    series = np.log(series) if series.min() > 0 else series / np.abs(series).max()
+    series = series - series.mean()
+    norm = float(np.linalg.norm(series))
+    if not norm > 0:
+        return 1.0
+    best = min(1.0, float((shapes @ series).max()) / norm)
+    if best <= 0:
+        return 1.0
+    statistic = best * math.sqrt((points - 2) / max(1e-15, 1 - best * best))
+    return min(1.0, len(shapes) * float(stats.t.sf(statistic, points - 2)))
+
+
+def rising_p(values: Sequence[float]) -> float:
+    """Return the same for a rise: the fall of the inverse, whose logarithm is the negative."""
+    return falling_p([1 / value for value in values] if min(values) > 1e-300 else [-value for value in values])
+
+
+def stands_out(values: Sequence[float]) -> bool:
+    """Say whether the first point lies far above the noise of the second half: a model that learnt within one step."""
+    if min(values) <= 0 or len(values) < 10:
+        return False
+    half = [math.log(value) for value in values[len(values) // 2 :]]
+    middle = median(half)
+    spread = 1.4826 * median(abs(value - middle) for value in half)
+    return math.log(values[0]) - middle > _FAR * max(spread, 0.01)
+
+
+def lowest_stretch(values: Sequence[float]) -> tuple[float, int, int]:
+    """Return the lowest median of neighbouring points, and where that stretch begins and ends."""
+    width = max(1, min(3, len(values) // 4)) if len(values) < 40 else len(values) // 12
+    best, end = math.inf, width
+    for stop in range(width, len(values) + 1):
+        level = median(values[stop - width : stop])
+        if level < best:
+            best, end = level, stop
+    return best, end - width, end

@@ -1,0 +1,182 @@
+"""Reads a training log as it comes and tells its loss curve.
+
+Made for what containers print: bytes in any pieces, frames of progress bars, terminal codes, several programs' output
+interleaved, a gigabyte of it. Nothing that it is fed makes it raise, and what it keeps has a bound.
+
+Most lines are no losses, so a batch of lines is first searched for the few byte strings that can make one interesting.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import BinaryIO
+
+from pytest_dockerlab.facts import LossCurve, LossPoint
+from pytest_dockerlab.train.loss.bars import KerasBars
+from pytest_dockerlab.train.loss.choice import Key, Stores
+from pytest_dockerlab.train.loss.claims import Claims
+from pytest_dockerlab.train.loss.lines import LineSplitter, plain
+from pytest_dockerlab.train.loss.near import NearMisses
+from pytest_dockerlab.train.loss.plans import ACCURACY_WORDS, Plans, mentions_accuracy
+from pytest_dockerlab.train.loss.store import Reading
+from pytest_dockerlab.train.loss.tables import Table
+
+LIVE_POINTS = 256  # the newest readings that one `feed` returns
+_READ = 1024 * 1024
+
+# loss in any case, 损失, 误差, 代价, 损失 in GBK
+_LOSS = (b"oss", b"OSS", b"\xe6\x8d\x9f", b"\xe8\xaf\xaf\xe5\xb7\xae", b"\xe4\xbb\xa3\xe4\xbb\xb7", b"\xcb\xf0\xca\xa7")
+_EPOCH = (b"poch", b"POCH", b"\xe8\xbd\xae")
+
+
+class LossReader:
+    """Feed it a container's output; it tells the readings at once and the whole curve at the end."""
+
+    def __init__(self) -> None:
+        """Start with an empty log."""
+        self._lines = LineSplitter()
+        self._plans = Plans()
+        self._stores = Stores()
+        self._claims = Claims()
+        self._near = NearMisses()
+        self._keras = KerasBars()
+        self._table: Table | None = None
+        self._seq = 0
+        self._at_s: float | None = None
+        self._live: deque[tuple[Key, Reading]] = deque(maxlen=LIVE_POINTS)
+
+    def feed(self, data: bytes, at_s: float | None = None) -> list[LossPoint]:
+        """Read a piece of the log that arrived `at_s` seconds after the start; return the newest readings in it."""
+        self._at_s = at_s
+        for batch in self._lines.feed(data):
+            self._read(batch)
+        return self._take_live()
+
+    def finish(self) -> LossCurve:
+        """Return the curve of everything that was fed."""
+        self._read(self._lines.finish())
+        self._live.clear()
+        points, total, key = self._stores.curve_points()
+        return LossCurve(
+            points=points,
+            source=f"log:{key.format}" if key else "none",
+            name=key.meaning.name if key else None,
+            total_points=total,
+            near_misses=self._near.lines(),
+            claimed_accuracy=self._claims.accuracy,
+            claimed_epochs=self._claims.epochs,
+        )
+
+    def _take_live(self) -> list[LossPoint]:
+        live = [reading.point(key.meaning.series) for key, reading in self._live]
+        self._live.clear()
+        return live
+
+    def _read(self, batch: list[bytes]) -> None:
+        whole = b"\n".join(batch)
+        losses = [needle for needle in _LOSS if needle in whole]
+        others = [needle for needle in (*ACCURACY_WORDS, *_EPOCH) if needle in whole]
+        if not losses and not others and self._table is None:
+            return
+        for line in batch:
+            for needle in losses:
+                if needle in line:
+                    self._loss_line(line)
+                    break
+            else:
+                if self._table is not None and self._row(line):
+                    continue
+                if any(needle in line for needle in others):
+                    self._other_line(line)
+
+    def _add(self, key: Key, value: float, epoch: float | None, step: int | None, frame: object = None) -> None:
+        self._seq += 1
+        reading = Reading(self._seq, value, step, epoch, self._at_s)
+        store = self._stores.get(key)
+        if frame is None:
+            store.append(reading)
+        else:
+            store.append_frame(reading, frame)
+        self._live.append((key, reading))
+
+    def _loss_line(self, line: bytes) -> None:
+        plan = self._plans.get(line)
+        if plan is None:
+            line = plain(line)
+            if self._keras_line(line):
+                return
+            plan = self._plans.make(line)
+        if plan.accuracy:
+            self._claims.line(line)
+        if not plan.losses:
+            self._no_reading(line)
+            return
+        epoch = float(line[plan.epoch]) if plan.epoch else None
+        step = int(line[plan.step]) if plan.step else None
+        if epoch is not None:
+            self._claims.epoch(epoch)
+        frame = (epoch, line[plan.frame]) if plan.frame else None
+        for key, span in plan.losses:
+            self._add(key, float(line[span]), epoch, step, frame)
+
+    def _no_reading(self, line: bytes) -> None:
+        table = Table.header(line)
+        if table is not None:
+            self._table = table
+        else:
+            self._near.loss(line)
+
+    def _keras_line(self, line: bytes) -> bool:
+        """Read the losses beside one of Keras' bars; says whether there was one."""
+        belongs = self._keras.frame(line)
+        if belongs is None:
+            return False
+        series, frame = belongs
+        found = False
+        for hit in self._plans.text.hits(line):
+            found = True
+            means = hit.meaning._replace(series=series) if series and hit.meaning.name == "loss" else hit.meaning
+            # The bars grow and shrink: there the name alone tells the series.
+            key = Key("keras", means, b"")
+            self._add(key, float(line[slice(*hit.span)]), None if series else self._keras.epoch, None, frame)
+        if found and mentions_accuracy(line):
+            self._claims.line(line)
+        return found
+
+    def _row(self, line: bytes) -> bool:
+        assert self._table is not None
+        row = self._table.row(plain(line))
+        if row is None:
+            return False
+        epoch, step, losses = row
+        if epoch is not None:
+            self._claims.epoch(epoch)
+        kind = "fastai" if self._table.fastai else "table"
+        for means, value in losses:
+            self._add(Key(kind, means, b"table"), value, epoch, step)
+        return True
+
+    def _other_line(self, line: bytes) -> None:
+        line = plain(line)
+        self._claims.line(line)
+        if self._keras.epoch_line(line) and self._keras.epoch is not None:
+            self._claims.epoch(self._keras.epoch)
+        else:
+            self._near.other(line)
+
+
+def read_log(source: str | Path | BinaryIO) -> LossCurve:
+    """Return the loss curve of a log file, or of a binary stream."""
+    reader = LossReader()
+    if isinstance(source, (str, Path)):
+        with Path(source).open("rb") as stream:
+            _pump(stream, reader)
+    else:
+        _pump(source, reader)
+    return reader.finish()
+
+
+def _pump(stream: BinaryIO, reader: LossReader) -> None:
+    while data := stream.read(_READ):
+        reader.feed(data)

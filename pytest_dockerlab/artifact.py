@@ -6,6 +6,7 @@ member and only a regular file of bounded size is kept. What is inside a pickle 
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import hashlib
 import io
@@ -15,6 +16,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any, cast
 
 from pytest_dockerlab.engine.base import Engine, ImageConfig
 from pytest_dockerlab.facts import Artifact, ArtifactCandidate
@@ -34,26 +36,35 @@ class Retrieved:
     sha256: str | None = None
 
 
-class _Stream(io.RawIOBase):
-    """The engine's chunks as a file that `tarfile` can read, without seeking."""
+class _Stream:
+    """The engine's chunks as the file that `tarfile` reads from, front to back."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
-        self._left = b""
+        self._left = bytearray()
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
-        while not self._left:
+    def read(self, size: int) -> bytes:
+        """Return `size` bytes, fewer only at the end."""
+        while len(self._left) < size:
             piece = next(self._chunks, None)
             if piece is None:
-                return 0
-            self._left = piece
-        count = min(len(buffer), len(self._left))
-        buffer[:count] = self._left[:count]
-        self._left = self._left[count:]
-        return count
+                break
+            self._left += piece
+        taken = bytes(self._left[:size])
+        del self._left[:size]
+        return taken
+
+
+@contextlib.contextmanager
+def _archive(chunks: Iterator[bytes]) -> Iterator[tarfile.TarFile]:
+    """Open the engine's stream; close the connection afterwards, so that nobody sends what nobody reads."""
+    try:
+        with tarfile.open(fileobj=cast(Any, _Stream(chunks)), mode="r|") as archive:
+            yield archive
+    finally:
+        close = getattr(chunks, "close", None)
+        if close is not None:
+            close()
 
 
 def retrieve(engine: Engine, container: str, path: str, limit: int, target: Path | None = None) -> Retrieved:
@@ -66,7 +77,7 @@ def retrieve(engine: Engine, container: str, path: str, limit: int, target: Path
     if chunks is None:
         return Retrieved("missing")
     try:
-        with tarfile.open(fileobj=io.BufferedReader(_Stream(chunks), 1 << 18), mode="r|") as archive:
+        with _archive(chunks) as archive:
             member = archive.next()
             if member is None:
                 return Retrieved("missing")
@@ -89,10 +100,6 @@ def retrieve(engine: Engine, container: str, path: str, limit: int, target: Path
             return Retrieved("file", member.size, digest.hexdigest())
     except tarfile.TarError:
         return Retrieved("missing")
-    finally:
-        close = getattr(chunks, "close", None)
-        if close is not None:
-            close()
 
 
 def collect(
@@ -147,6 +154,18 @@ def collect(
     )
 
 
+def first_file(engine: Engine, container: str, path: str) -> str | None:
+    """Return the name of the first file or link under a folder, or `None` where the folder is empty or not there."""
+    chunks = engine.read(container, path)
+    if chunks is None:
+        return None
+    try:
+        with _archive(chunks) as archive:
+            return next((member.name for member in archive if not member.isdir()), None)
+    except tarfile.TarError:
+        return None
+
+
 def _matching(written: dict[str, str], patterns: tuple[str, ...]) -> list[str]:
     paths = [
         path
@@ -174,7 +193,7 @@ def _in_image(
         return []
     found: list[ArtifactCandidate] = []
     try:
-        with tarfile.open(fileobj=io.BufferedReader(_Stream(chunks), 1 << 18), mode="r|") as archive:
+        with _archive(chunks) as archive:
             for count, member in enumerate(archive):
                 name = PurePosixPath(member.name).name
                 if member.isreg() and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
@@ -183,11 +202,7 @@ def _in_image(
                 if count > 5000 or len(found) >= 5:
                     break
     except tarfile.TarError:
-        pass
-    finally:
-        close = getattr(chunks, "close", None)
-        if close is not None:
-            close()
+        return found
     return found
 
 
@@ -197,9 +212,9 @@ LEGACY_PYTORCH = bytes.fromhex("80028a0a6cfc9c46f920")
 def kind_of(path: Path) -> tuple[str, str | None]:
     """Return `(kind, problem)` by content, never by name, without loading anything.
 
-    The problem is `None`, or one of "empty", "html", "text", "truncated", "unknown". Formats: PyTorch's zip has a member
-    `*/data.pkl` (TorchScript also `*/code/`), its older form begins with a pickled magic number; safetensors begins with
-    an 8-byte little-endian header length and `{`; HDF5 with `\\x89HDF`; Keras 3 and `.mar` are zip files too.
+    The problem is `None`, or one of "empty", "html", "text", "truncated", "unknown". Formats: PyTorch's zip has a
+    member `*/data.pkl` (TorchScript also `*/code/`), its older form begins with a pickled magic number; safetensors
+    begins with an 8-byte little-endian header length and `{`; HDF5 with `\\x89HDF`; Keras 3 and `.mar` are zip files.
     """
     size = path.stat().st_size
     with path.open("rb") as file:

@@ -41,6 +41,18 @@ class BaseImage:
 
 
 @dataclass(frozen=True, config=FACT)
+class DockerfileFound:
+    """The Dockerfile that trains, or what was found instead. `problem`: "missing", "empty", "no_from" or `None`."""
+
+    path: str | None
+    problem: str | None = None
+    bases: tuple[str, ...] = ()
+    near_misses: tuple[str, ...] = ()
+    looked_for: tuple[str, ...] = ()
+    files: int = 0  # in the submission
+
+
+@dataclass(frozen=True, config=FACT)
 class BuildStep:
     """One step of a build, e.g. `[2/3] RUN pip install torch`."""
 
@@ -188,6 +200,7 @@ class Serving:
     listening: tuple[str, ...] = ()  # `address:port` inside the container
     reason: str | None = None  # a short code for why it is not ready: "localhost_only", "exited", "timeout", …
     detail: str | None = None  # one sentence with what was seen
+    fix: str | None = None  # what to do about it
     ended: Ended | None = None
     exit_code: int | None = None
     log: str | None = None

@@ -126,10 +126,10 @@ def _value(option: Option, raw: object, source: str, cwd: Path) -> object:
     if option.choices and text not in option.choices:
         raise UsageError(f"{source}: {text!r} is not valid (choose from {', '.join(option.choices)})")
     if option.key == "gpu":
-        from pytest_dockerlab.gpu.select import parse_choice
+        from pytest_dockerlab.gpu.select import parse
 
         try:
-            parse_choice(text)
+            parse(text)
         except UsageError as error:
             raise UsageError(f"{source}: {error.message}", fix=error.fix) from None
     if option.metavar in ("PATH", "FILE", "DIR"):

@@ -12,7 +12,7 @@ BREAK = re.compile(rb"[\r\n]+")
 
 
 class CappedLog:
-    """Keeps at most `limit` bytes: the first half as it came, then the newest half, with a line between that says so."""
+    """Keeps at most `limit` bytes: the first half as it came, then the newest half, a line between that says so."""
 
     def __init__(self, path: Path, limit: int) -> None:
         """Open `path` for writing."""

@@ -104,7 +104,7 @@ class Watch:
                 if self._log.seen > self._limits.output:
                     self._over_output.set()
                     return
-        except BaseException as error:  # noqa: BLE001: handed to the thread that waits
+        except BaseException as error:  # noqa: BLE001  # handed to the thread that waits
             self._pump_error = error
 
     def _until_end(self, deadline: Deadline) -> Ended:

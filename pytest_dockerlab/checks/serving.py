@@ -1,0 +1,34 @@
+"""The checks of the second half: a server that starts from the model, and digits that come back right."""
+
+from __future__ import annotations
+
+from pytest_dockerlab.assignment import Assignment
+from pytest_dockerlab.checks.base import Judgement, failed, passed
+from pytest_dockerlab.facts import Predictions, Serving
+
+
+def serve(fact: Serving) -> Judgement:
+    """The server answered a prediction request in a shape that can be read."""
+    if fact.ready:
+        return passed(
+            f"{fact.server} ({fact.layout}) answered at {fact.endpoint} after {fact.ready_s:.1f} s.",
+            fact.log,
+            "serve.json",
+        )
+    build = fact.image_build
+    if build is not None and not build.ok:
+        step = next((step.name for step in build.steps if step.error), None)
+        where = f" in the step {step}" if step else ""
+        return failed(f"The serving image did not build{where}: {build.error}", None, build.log)
+    return failed(fact.detail or f"The server did not get ready ({fact.reason}).", fact.fix, fact.log, "serve.json")
+
+
+def predict(fact: Predictions, assignment: Assignment) -> Judgement:
+    """At least `min_correct` of the digits come back right, and nothing about the answers says they were made up."""
+    from pytest_dockerlab.serve import verdict
+
+    table = assignment.spec.predict
+    said = verdict.judge(fact, verdict.PredictRules(min_correct=table.min_correct, images=table.images))
+    if said.ok:
+        return passed(said.sentence, "predict.json")
+    return failed(said.sentence, said.fix, "predict.json", fact.log)

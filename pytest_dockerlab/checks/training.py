@@ -1,0 +1,134 @@
+"""The checks of the first half: a Dockerfile, an image, a run, a loss that goes down, a model."""
+
+from __future__ import annotations
+
+from pytest_dockerlab.assignment import Assignment
+from pytest_dockerlab.checks.base import Judgement, failed, passed
+from pytest_dockerlab.facts import Artifact, DockerfileFound, Ended, ImageBuild, LossCurve, TrainingRun
+
+
+def dockerfile(found: DockerfileFound) -> Judgement:
+    """There is a Dockerfile with a `FROM`."""
+    if found.path is not None and found.problem is None:
+        return passed(f"{found.path}, from {', '.join(found.bases) or 'scratch'}.", found.path)
+    if found.files == 0:
+        return failed("The folder is empty.", "Hand in your Dockerfile and the files that it copies.")
+    if found.path is None:
+        names = ", ".join(found.looked_for[:4])
+        near = f" There is {', '.join(found.near_misses)}." if found.near_misses else ""
+        return failed(
+            f"No Dockerfile was found (looked for {names}).{near}",
+            "Name it `Dockerfile`, or say where it is in dockerlab.toml: [train] dockerfile = \"…\".",
+        )
+    if found.problem == "empty":
+        return failed(f"{found.path} is empty.", "Begin with a `FROM` line.", found.path)
+    return failed(f"{found.path} has no FROM instruction.", "Its first instruction names a base image.", found.path)
+
+
+def build(fact: ImageBuild) -> Judgement:
+    """The builder ended without an error."""
+    if fact.ok:
+        standins = [f"{base.name} -> {base.replaced_by}" for base in fact.base_images if base.standin]
+        notes = (f"built on a stand-in, not on the real image: {', '.join(standins)}",) if standins else ()
+        size = f", {fact.bytes / 1e6:,.0f} MB" if fact.bytes else ""
+        return passed(f"Built in {fact.seconds:.0f} s with {fact.builder}{size}.", fact.log, notes=notes)
+    if fact.timed_out:
+        last = next((step.name for step in reversed(fact.steps) if not step.cached), None)
+        return failed(
+            f"The build was stopped after {fact.seconds:.0f} s" + (f", in the step {last}." if last else "."),
+            "Make that step shorter: a slimmer base image, fewer packages, a mirror near you.",
+            fact.log,
+        )
+    step = next((step.name for step in fact.steps if step.error), None)
+    where = f" in the step {step}" if step else ""
+    return failed(f"The build failed{where}: {fact.error}", None, fact.log)
+
+
+ENDS = {
+    Ended.OOM: ("ran out of memory", "Use a smaller batch or a smaller model."),
+    Ended.TIMED_OUT: ("was stopped at the time limit", "Train fewer epochs, or on fewer images."),
+    Ended.OUTPUT_LIMIT: ("wrote more output than is allowed", "Print less: a line every 10 or 100 batches is enough."),
+    Ended.DISK_LIMIT: ("wrote more to its disk than is allowed", "Keep only the last checkpoint."),
+    Ended.KILLED: ("was ended by a signal from outside", "Run it again; if it repeats, look at the log's last lines."),
+}
+
+
+def train(fact: TrainingRun) -> Judgement:
+    """The container's command ended by itself with status 0."""
+    if fact.ok:
+        on = fact.accelerator.name or fact.accelerator.kind.upper()
+        notes = ("a GPU was given, and nothing was computed on it",) if fact.gpu_used is False else ()
+        return passed(f"Ran {fact.seconds:.0f} s on {on} and ended with status 0.", fact.log, notes=notes)
+    if fact.ended is Ended.START_FAILED:
+        return failed(
+            f"The container's command could not be started: {fact.error}",
+            "Check CMD and ENTRYPOINT: does that program exist in the image, and may it be executed?",
+            fact.log,
+        )
+    if fact.ended is Ended.EXITED:
+        last = fact.log_tail[-1].strip() if fact.log_tail else "it printed nothing"
+        return failed(
+            f"The training command ended with status {fact.exit_code} after {fact.seconds:.0f} s: {last}",
+            f"Run it yourself: docker build, then docker run. The command was {' '.join(fact.command) or '(none)'}.",
+            fact.log,
+        )
+    what, fix = ENDS[fact.ended]
+    last = f" The last line of its output: {fact.log_tail[-1].strip()}" if fact.log_tail else ""
+    return failed(f"The training {what} after {fact.seconds:.0f} s.{last}", fix, fact.log)
+
+
+LOSS_FIXES = {
+    "flat": "Nothing was learnt: check the learning rate, `optimizer.step()` after `loss.backward()`, and the labels.",
+    "rose": "Check the sign of the loss and the learning rate.",
+    "nan": "Lower the learning rate; look for a log or a division by zero.",
+    "diverged": "Lower the learning rate, or clip the gradients.",
+    "too_few": "Print the loss more often, for example every 10 batches.",
+    "none": "Print the training loss as it goes, for example `print(f\"Epoch {epoch} loss: {loss.item():.4f}\")`.",
+}
+
+
+def loss(curve: LossCurve, assignment: Assignment) -> Judgement:
+    """The loss goes down: `train.trend` decides, with the assignment's `[loss]`."""
+    from pytest_dockerlab.train import trend
+
+    asked = assignment.spec.loss.model_dump(exclude_none=True)
+    verdict = trend.judge(curve, trend.LossRules(**asked))
+    if verdict.ok:
+        return passed(verdict.sentence, "loss.json", "train.log")
+    return failed(verdict.sentence, LOSS_FIXES[verdict.kind.value], "loss.json", "train.log")
+
+
+PROBLEMS = {
+    "html": "is an HTML page, not a model: a download that failed?",
+    "text": "is a text file, not a model",
+    "truncated": "ends too early: it was cut off while it was written",
+    "empty": "is empty",
+    "unknown": "is in no model format known here",
+}
+
+
+def artifact(fact: Artifact, assignment: Assignment) -> Judgement:
+    """The run wrote a model file that was not there before, in a known format."""
+    if fact.path is not None and fact.problem is None:
+        return passed(f"{fact.path}: {fact.kind}, {fact.bytes / 1e3:,.0f} kB.", fact.file)
+    if fact.path is not None:
+        return failed(f"{fact.path} {PROBLEMS.get(fact.problem or '', 'is no model')}.", None, fact.file)
+    wanted = ", ".join(fact.patterns or assignment.spec.train.artifacts)
+    states = {candidate.state: candidate.path for candidate in fact.candidates}
+    if path := states.get("unchanged") or states.get("in_image"):
+        return failed(
+            f"{path} was in the image before the training ran, and the run did not write it.",
+            "The training has to save the model itself, for example with `--save-model`.",
+            "artifact.json",
+        )
+    if path := states.get("empty"):
+        return failed(f"{path} is empty.", "Save the model after the last epoch.", "artifact.json")
+    if path := states.get("link"):
+        return failed(f"{path} is a link, not a file.", "Save the model as a regular file.", "artifact.json")
+    if path := states.get("too_big"):
+        return failed(f"{path} is bigger than is allowed.", "Save the state_dict only.", "artifact.json")
+    return failed(
+        f"The training wrote no model file (looked for {wanted}).",
+        'Save it at the end. The course\'s scripts need `--save-model` for it: CMD ["python", "…", "--save-model"].',
+        "artifact.json",
+    )

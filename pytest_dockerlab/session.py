@@ -1,0 +1,202 @@
+"""The real pytest plugin: collects the assignment's tests, turns their outcomes into a grade, shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_dockerlab import fixtures
+from pytest_dockerlab.assignment import Assignment
+from pytest_dockerlab.checks.base import Outcome
+from pytest_dockerlab.errors import Blocked, DockerLabError, UsageError
+from pytest_dockerlab.grade import EXIT_NO_GRADE, Grade, Grading, outcome_of
+from pytest_dockerlab.progress import PytestProgress
+from pytest_dockerlab.settings import Settings, resolve
+from pytest_dockerlab.submission import FILE, Submission
+
+NAME = "dockerlab-session"
+DEFAULT_ASSIGNMENT_HELP = (
+    "Write `assignment = \"mnist\"` into dockerlab.toml, or give --dockerlab-assignment NAME (`dockerlab init` does it)."
+)
+
+
+def register(config: pytest.Config) -> None:
+    """Resolve the options and register the plugin; raises `pytest.UsageError` for wrong ones."""
+    try:
+        session = DockerLabSession.from_config(config)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
+    config.pluginmanager.register(session, NAME)
+    config.pluginmanager.register(fixtures, "dockerlab-fixtures")
+    if config.args_source is not pytest.Config.ArgsSource.ARGS:
+        # Nothing was named on the command line: the assignment's tests are what there is to run.
+        config.args = [str(path) for path in session.assignment.test_files]
+
+
+def default_submission(config: pytest.Config) -> Path:
+    """Return the nearest folder with a `dockerlab.toml`, from where pytest was called up to rootdir; else rootdir."""
+    here = config.invocation_params.dir
+    for folder in (here, *here.parents):
+        if (folder / FILE).is_file():
+            return folder
+        if folder == config.rootpath:
+            break
+    return config.rootpath
+
+
+class DockerLabSession:
+    """Hooks and state of one `pytest --dockerlab`."""
+
+    def __init__(self, config: pytest.Config, settings: Settings, assignment: Assignment, submission: Submission) -> None:
+        """Use `from_config`."""
+        self.config = config
+        self.settings = settings
+        self.assignment = assignment
+        self.submission = submission
+        self.progress = PytestProgress(config)
+        self._grading: Grading | None = None
+        self._grade: Grade | None = None
+        self._problem: str | None = None
+
+    @classmethod
+    def from_config(cls, config: pytest.Config) -> DockerLabSession:
+        """Read options, assignment and submission; raises our `UsageError`."""
+        if getattr(config.option, "numprocesses", None) or hasattr(config, "workerinput"):
+            raise UsageError("--dockerlab runs its stages in order, in one process.", fix="Leave out -n (pytest-xdist).")
+        settings = resolve(
+            cli={name.removeprefix("dockerlab_"): value for name, value in vars(config.option).items()
+                 if name.startswith("dockerlab_")},
+            ini=lambda key: config.getini(f"dockerlab_{key}"),
+            cwd=config.invocation_params.dir,
+            default_submission=default_submission(config),
+        )
+        assignment, submission = load(settings)
+        if not assignment.test_files:
+            raise UsageError(f"The assignment {assignment.name} has no tests ({assignment.spec.tests}).")
+        return cls(config, settings, assignment, submission)
+
+    @property
+    def grading(self) -> Grading:
+        """Return the grade in the making; opened at the first use, closed at the session's end."""
+        if self._grading is None:
+            grading = Grading(self.submission, self.assignment, self.settings, fixtures.open_engine, self.progress)
+            grading.__enter__()
+            self._grading = grading
+        return self._grading
+
+    # -- hooks
+
+    def pytest_report_header(self) -> list[str]:
+        """Show the effective configuration."""
+        return [
+            f"dockerlab: {self.assignment.name} <- {self.submission.root}",
+            f"dockerlab: gpu {self.settings.gpu}, language {self.settings.lang}, results in {self.grading.store.folder}",
+        ]
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Refuse a marker that names no check, or other points than the assignment."""
+        marker = item.get_closest_marker("dockerlab")
+        if marker is None:
+            return
+        check_id = marker.kwargs.get("check")
+        spec = self.assignment.check(str(check_id))
+        if spec is None:
+            known = ", ".join(check.id for check in self.assignment.spec.checks)
+            raise pytest.UsageError(f"{item.nodeid}: {check_id!r} is no check of {self.assignment.name} (there are: {known})")
+        points = marker.kwargs.get("points", spec.points)
+        if points != spec.points:
+            raise pytest.UsageError(f"{item.nodeid}: {points} points here, {spec.points} in assignment.toml")
+        item.user_properties += [("dockerlab_check", spec.id), ("dockerlab_max_points", spec.points)]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Iterator[Any]:
+        """Turn what happened into a check's result, and into a report without a traceback."""
+        check_id = dict(item.user_properties).get("dockerlab_check")
+        if check_id is None or call.when == "teardown" or (call.when == "setup" and call.excinfo is None):
+            return (yield)
+        self._record(item, str(check_id), call)
+        report: pytest.TestReport = yield
+        error = call.excinfo.value if call.excinfo else None
+        if isinstance(error, Blocked):
+            report.outcome = "skipped"
+            report.longrepr = (str(item.path), 0, f"blocked: the check {error.by!r} has to pass first")
+        elif isinstance(error, DockerLabError):
+            report.longrepr = str(error)
+        return report
+
+    def _record(self, item: pytest.Item, check_id: str, call: pytest.CallInfo[None]) -> None:
+        grading = self.grading
+        earlier = grading.recorded(check_id)
+        if call.excinfo is None:
+            if earlier is None:
+                judged = grading.judged(check_id)
+                message = judged.message if judged else "the assignment's test passed"
+                evidence = judged.evidence if judged else ()
+                earlier = grading.record(check_id, Outcome.PASSED, message, call.duration, evidence=evidence)
+        elif earlier is None or earlier.outcome is Outcome.PASSED:
+            outcome, message, blocked_by, fix = outcome_of(call.excinfo.value)
+            judged = grading.judged(check_id)
+            evidence = judged.evidence if judged and not judged.passed else ()
+            earlier = grading.record(check_id, outcome, message, call.duration, blocked_by, evidence, fix)
+        if earlier is not None:
+            item.user_properties.append(("dockerlab_points", earlier.points))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Close the run, make the grade, and set the exit status where there is none."""
+        if self._grading is None:
+            return
+        try:
+            if session.config.option.collectonly or session.exitstatus in (
+                pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED
+            ):
+                return
+            self._grade = self._grading.finish()
+        except DockerLabError as error:
+            self._problem = str(error)
+            session.exitstatus = EXIT_NO_GRADE
+        finally:
+            self._grading.__exit__(None, None, None)
+        if self._grade is not None and self._grade.exit_status == EXIT_NO_GRADE:
+            session.exitstatus = EXIT_NO_GRADE
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Show the table, the failures and where everything is."""
+        if self._problem:
+            terminalreporter.write_line(self._problem, red=True)
+        if self._grade is None:
+            return
+        from pytest_dockerlab.report import terminal
+
+        writer = terminalreporter._tw
+        color = bool(writer.hasmarkup)
+        shown = terminal.render(self._grade.to_results(), writer.fullwidth, color, self.settings.lang)
+        terminalreporter.write_sep("=", "dockerlab")
+        writer.write(shown if shown.endswith("\n") else shown + "\n")
+        terminalreporter.write_line(f"results: {self._grade.folder / 'results.json'}")
+        for name, path in (("copy", self.settings.results), ("report", self.settings.report)):
+            if path is not None:
+                terminalreporter.write_line(f"{name}: {path}")
+
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """Say `blocked` for what an earlier failure prevented."""
+        if report.skipped and dict(report.user_properties).get("dockerlab_check"):
+            return "skipped", "b", "BLOCKED"
+        return None
+
+
+def load(settings: Settings) -> tuple[Assignment, Submission]:
+    """Load what is graded, and by which assignment; raises `UsageError`."""
+    from pytest_dockerlab.assignment import Limits
+
+    exclude = frozenset(path for path in (settings.results, settings.report) if path is not None)
+    submission = Submission.load(settings.submission, Limits(), exclude)
+    name = settings.assignment or submission.file.assignment
+    if name is None:
+        raise UsageError(f"No assignment was named for {submission.root}.", fix=DEFAULT_ASSIGNMENT_HELP)
+    return Assignment.load(name), submission

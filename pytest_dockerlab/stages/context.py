@@ -1,0 +1,130 @@
+"""What every stage needs: the hand-in, the rules, the engine, a folder, and a promise to leave nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pytest_dockerlab.assignment import Assignment
+from pytest_dockerlab.deadline import Deadline
+from pytest_dockerlab.engine.base import BuildOutcome, BuildRequest, ContainerSpec, Engine, ImageConfig
+from pytest_dockerlab.engine.labels import run_labels
+from pytest_dockerlab.engine.logfile import CappedLog
+from pytest_dockerlab.errors import ImageUnavailable, InfraError
+from pytest_dockerlab.facts import BaseImage
+from pytest_dockerlab.images import names
+from pytest_dockerlab.observer import Observer
+from pytest_dockerlab.settings import Settings
+from pytest_dockerlab.store import RunStore
+from pytest_dockerlab.submission import Submission
+
+STANDIN = "dockerlab.standin"
+
+
+@dataclass
+class RunContext:
+    """One run. `close` removes every container and image that the run made, unless `--dockerlab-keep` was given."""
+
+    submission: Submission
+    assignment: Assignment
+    settings: Settings
+    engine: Engine
+    store: RunStore
+    observer: Observer
+    run_id: str
+    deadline: Deadline
+    _containers: list[str] = field(default_factory=list)
+    _images: list[str] = field(default_factory=list)
+
+    def labels(self, role: str) -> Mapping[str, str]:
+        """Return the labels of one thing of this run."""
+        return run_labels(self.run_id, role)
+
+    def create(self, spec: ContainerSpec) -> str:
+        """Create a container that `close` removes."""
+        container = self.engine.create(spec)
+        self._containers.append(container)
+        return container
+
+    @contextlib.contextmanager
+    def container(self, spec: ContainerSpec) -> Iterator[str]:
+        """Create a container and remove it at the end of the block."""
+        container = self.create(spec)
+        try:
+            yield container
+        finally:
+            self.remove(container)
+
+    def remove(self, container: str) -> None:
+        """Remove a container now, unless containers are kept."""
+        if self.settings.keep or container not in self._containers:
+            return
+        self.engine.remove(container)
+        self._containers.remove(container)
+
+    def build_image(
+        self, role: str, tar: Path, dockerfile: str, bases: tuple[BaseImage, ...], deadline: Deadline, log: Path
+    ) -> tuple[str, BuildOutcome, CappedLog]:
+        """Build an image that `close` removes; its tag, how it went, and the log with its last lines."""
+        tag = f"dockerlab/{role}:{self.run_id}"
+        self._images.append(tag)
+        capped = CappedLog(log, self.assignment.spec.limits.log)
+
+        def on_output(line: str) -> None:
+            capped.write(line.encode("utf-8", "replace") + b"\n")
+            self.observer.output(role, line)
+
+        request = BuildRequest(
+            context=tar,
+            dockerfile=dockerfile,
+            tag=tag,
+            labels=self.labels(role),
+            replaced={base.name: base.replaced_by for base in bases if base.replaced_by},
+        )
+        try:
+            return tag, self.engine.build(request, deadline, on_output), capped
+        finally:
+            capped.close()
+
+    def image(self, name: str) -> ImageConfig:
+        """Inspect an image that has to be there."""
+        config = self.engine.image(name)
+        if config is None:
+            raise ImageUnavailable(f"The image {name} is gone.", fix="Grade again with --dockerlab-fresh.")
+        return config
+
+    def replace_bases(self, bases: tuple[str, ...]) -> tuple[BaseImage, ...]:
+        """Send each name after FROM where the `[images]` maps say: the user's first, then the assignment's."""
+        maps = [*names.user_maps(), self.assignment.spec.images]
+        replaced = []
+        for name in bases:
+            target = names.resolve(name, *maps)
+            config = self.engine.image(target) if target else None
+            replaced.append(BaseImage(name, target, standin=config is not None and STANDIN in config.labels))
+        return tuple(replaced)
+
+    def reconnect(self) -> None:
+        """Forget what an engine that went away may have lost; the connection itself is made anew by each request."""
+        self._containers = [name for name in self._containers if self._exists(name)]
+
+    def _exists(self, container: str) -> bool:
+        try:
+            self.engine.state(container)
+        except InfraError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Remove what is left; an engine that is gone by now is left to the reaper of the next run."""
+        if self.settings.keep:
+            return
+        for container in reversed(self._containers):
+            with contextlib.suppress(InfraError):
+                self.engine.remove(container)
+        for image in self._images:
+            with contextlib.suppress(InfraError):
+                self.engine.remove_image(image)
+        self._containers.clear()
+        self._images.clear()

@@ -1,0 +1,87 @@
+"""Run the training container: its own command, no network, data mounted where the course's scripts look."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path, PurePosixPath
+
+from pytest_dockerlab import sandbox
+from pytest_dockerlab.data.mnist import ensure_mnist
+from pytest_dockerlab.engine.base import ImageConfig
+from pytest_dockerlab.engine.watch import Watch
+from pytest_dockerlab.facts import Accelerator, Artifact, ImageBuild, LossCurve, TrainingRun
+from pytest_dockerlab.stages import artifact
+from pytest_dockerlab.stages.context import RunContext
+
+LOG = "train.log"
+
+
+def run(context: RunContext, build: ImageBuild) -> tuple[TrainingRun, LossCurve, Artifact | None]:
+    """Train, and take what the run left before its container goes: the losses that its output told, and the artifact.
+
+    The artifact is `None` where the run did not end well.
+    """
+    from pytest_dockerlab.train.loss import LossReader
+
+    assert build.tag is not None
+    tag, spec = build.tag, context.assignment.spec
+    image = context.image(tag)
+    reader = LossReader()
+    lock = threading.Lock()
+
+    def on_output(data: bytes, at_s: float) -> None:
+        with lock:
+            points = reader.feed(data, at_s)
+        for point in points:
+            context.observer.loss(point)
+
+    with context.container(sandbox.probe(tag, context.labels("inspect"))) as probe:
+        mounts = _data_mounts(context, image, probe)
+        container_spec = sandbox.training(
+            tag, image, spec.limits, context.labels("train"), mounts, network=spec.train.network
+        )
+        with context.container(container_spec) as container:
+            log = context.store.file(LOG)
+            watched = Watch(context.engine, container, spec.limits, log, on_output).run(
+                context.deadline.sooner(spec.timeouts.train)
+            )
+            with lock:
+                curve = reader.finish()
+            fact = TrainingRun(
+                ended=watched.ended,
+                exit_code=watched.exit_code,
+                seconds=watched.seconds,
+                accelerator=Accelerator(reason="no GPU was asked for"),
+                command=(*image.entrypoint, *image.cmd),
+                workdir=image.workdir,
+                data_mounts=tuple(mount.target for mount in mounts),
+                cpu_s=watched.cpu_s,
+                peak_rss_bytes=watched.peak_bytes,
+                bytes_written=watched.written_bytes,
+                runtime=container_spec.runtime,
+                log=LOG,
+                log_bytes=watched.log_bytes,
+                log_truncated=watched.log_truncated,
+                log_tail=watched.log_tail,
+                error=watched.error,
+            )
+            # Rule 1: what the run cost is on disk before anything else is asked of its container.
+            context.store.save("train", fact)
+            context.store.save("loss", curve)
+            found = artifact.run(context, container, probe, image) if fact.ok else None
+    return fact, curve, found
+
+
+def _data_mounts(context: RunContext, image: ImageConfig, probe: str) -> tuple[sandbox.Mount, ...]:
+    """Mount the data read-only at each place where the image holds nothing of its own."""
+    table = context.assignment.spec.train
+    if table.data == "none":
+        return ()
+    data = ensure_mnist(table.data_source, say=context.observer.note)
+    free = [target for target in sandbox.data_targets(image.workdir) if not _holds_files(context, probe, target)]
+    return sandbox.data_mounts(Path(data.path), free)
+
+
+def _holds_files(context: RunContext, probe: str, target: str) -> bool:
+    """Whether a folder of the image has something in it that a mount would hide."""
+    return artifact.first_file(context.engine, probe, str(PurePosixPath(target))) is not None

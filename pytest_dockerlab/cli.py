@@ -43,7 +43,7 @@ class DockerLabGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def main(  # type: ignore[override]  # click says `Never` for standalone_mode=True; so it is here, too
+    def main(
         self,
         args: Sequence[str] | None = None,
         prog_name: str | None = None,

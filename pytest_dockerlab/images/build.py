@@ -6,7 +6,7 @@ import io
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import docker
@@ -70,6 +70,8 @@ def build(
                     )
         finally:
             stream.close()
+        with suppress(APIError):  # of no consequence, and not every engine knows the filter
+            client.images.prune({"dangling": True, "label": recipes.SCRAP})
     say(f"built {tag} in {progress.seconds:.0f} s")
 
 

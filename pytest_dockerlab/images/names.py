@@ -34,7 +34,7 @@ _EXAMPLE = 'Write under [images] lines such as "python:3*" = "mirror.example/pyt
 def resolve(name: str, *maps: Mapping[str, str]) -> str | None:
     """Return what the maps put in the place of a base image's name, or `None` to leave it.
 
-    An earlier map wins. In one map an exact name wins over a glob, and a glob with more literal characters over another.
+    An earlier map wins. In one map an exact name wins over a glob, and the glob with more literal characters wins.
     """
     if name == "scratch" or len(name) > MAX_NAME or not name.strip():
         return None

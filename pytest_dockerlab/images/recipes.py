@@ -16,6 +16,7 @@ from pytest_dockerlab.errors import UsageError
 FOLDER = Path(__file__).resolve().parent / "recipes"
 STANDIN_LABEL = "dockerlab.standin"  # the globs that an image stands in for; empty on an image of our own
 IMAGE_LABEL = "dockerlab.image"  # the recipe's name
+SCRAP = f"{IMAGE_LABEL}=scrap"  # on the image of a stage that nothing needs once the recipe is built
 KEY_LENGTH = 12
 
 

@@ -1,43 +1,83 @@
 #!/usr/bin/env bash
 # Make sure that a container engine answers: find one, start one, or install one.
 #
-#   scripts/engine.sh           find, start or install; prints one line that names the engine
+#   scripts/engine.sh           find, start or install; one line on stderr names the engine
 #   scripts/engine.sh --stop    end the dockerd that this script started (and only that one)
 #
-# Exit status: 0 an engine answers; 3 there is none and this script may not install one.
+# On stdout, only where clients need to be told (Podman): the value for DOCKER_HOST.
+# Exit status: 0 an engine answers; 3 there is none and this script may not install one; 1 it was started and does not answer.
 set -euo pipefail
 
 STATE_DIR=${DOCKERLAB_ENGINE_STATE:-/var/lib/dockerlab-engine}
 DAEMON_LOG=$STATE_DIR/dockerd.log
 WAIT_SECONDS=60
+ASK_SECONDS=20
+SOCKET=/var/run/docker.sock
+PATH=$PATH:/usr/sbin:/sbin # dockerd and ip, for users whose PATH lacks them
 
 say() { printf '%s\n' "$*" >&2; }
 have() { command -v "$1" >/dev/null 2>&1; }
+bounded() { if have timeout; then timeout "$ASK_SECONDS" "$@"; else "$@"; fi; } # macOS has no `timeout`
 
 as_root() {
   if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi
 }
 may_be_root() { [ "$(id -u)" -eq 0 ] || sudo -n true 2>/dev/null; }
 
-# The socket is asked, not the client: a machine can have the one without the other.
+# A machine can have the socket without the client: then the socket itself is asked.
 engine_answers() {
-  if have docker; then timeout 20 docker version --format '{{.Server.Version}}' 2>/dev/null | grep -q .; else
-    have curl && timeout 20 curl -fsS --unix-socket "${1:-/var/run/docker.sock}" http://localhost/version >/dev/null 2>&1
+  if have docker; then
+    bounded docker version --format '{{.Server.Version}}' 2>/dev/null | grep -q .
+  else
+    socket_answers "$SOCKET"
   fi
+}
+socket_answers() {
+  have curl && bounded curl -fsS --max-time "$ASK_SECONDS" --unix-socket "$1" http://localhost/_ping >/dev/null 2>&1
 }
 
 report() {
-  local version
-  version=$(docker version --format '{{.Server.Version}}' 2>/dev/null || echo "?")
-  say "engine: Docker $version"
+  local version builder
+  version=$(bounded docker version --format '{{.Server.Version}}' 2>/dev/null || echo "of a version unknown: no docker client here")
+  builder=$(bounded docker buildx version 2>/dev/null | awk '{print $2; exit}' || true)
+  say "engine: Docker $version, ${builder:+buildx }${builder:-without buildx: its classic builder builds}"
 }
 
-podman_socket() {
-  local uid_socket="${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/podman/podman.sock"
-  for socket in "$uid_socket" /run/podman/podman.sock; do
-    [ -S "$socket" ] && { printf '%s' "$socket"; return 0; }
+# Podman serves Docker's API on a socket of its own. Where only Podman is installed, its service is started.
+podman_host() {
+  local own="${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/podman/podman.sock" socket
+  for socket in "$own" /run/podman/podman.sock; do
+    if [ -S "$socket" ] && socket_answers "$socket"; then printf 'unix://%s' "$socket"; return 0; fi
   done
+  if have podman && ! have dockerd; then
+    [ "$(id -u)" -ne 0 ] || own=/run/podman/podman.sock
+    if ! systemctl --user start podman.socket >/dev/null 2>&1; then
+      mkdir -p "$(dirname "$own")" && setsid podman system service --time=0 "unix://$own" >/dev/null 2>&1 </dev/null &
+    fi
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+      if [ -S "$own" ] && socket_answers "$own"; then printf 'unix://%s' "$own"; return 0; fi
+      sleep 1
+    done
+  fi
   return 1
+}
+
+# Seen once: docker0 was gone while dockerd ran, and no container could start ("adding interface … to bridge docker0
+# failed"). Only a new start makes it again; only our own dockerd is restarted, and only while it runs nothing.
+mend_lost_bridge() {
+  local pid
+  pid=$(cat "$STATE_DIR/dockerd.pid" 2>/dev/null || true)
+  [ -n "$pid" ] && grep -q dockerd "/proc/$pid/comm" 2>/dev/null || return 0
+  [ -z "${DOCKER_HOST:-}" ] && [ ! -e /sys/class/net/docker0 ] || return 0
+  docker network inspect bridge 2>/dev/null | grep -q '"com.docker.network.bridge.name": "docker0"' || return 0
+  if [ -n "$(docker ps -q 2>/dev/null)" ]; then
+    say "the engine has lost its network bridge docker0: end its containers, then run this again"
+    exit 1
+  fi
+  say "the engine has lost its network bridge docker0; starting it anew"
+  as_root kill "$pid"
+  for _ in $(seq "$ASK_SECONDS"); do [ -d "/proc/$pid" ] || break; sleep 1; done
+  start_daemon
 }
 
 # A killed daemon leaves its pid file; the number can since belong to another program, and dockerd then refuses to start.
@@ -82,9 +122,11 @@ apt_install() {
 # on Debian 12; containerd, runc and tini stay Debian 12's (13's runc needs a newer libc). The pin keeps all else at 12.
 install_on_debian_12() {
   local mirror
+  # shellcheck disable=SC2016  # apt expands these
   mirror=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' 2>/dev/null |
     awk '$2 ~ /bookworm$/ {print $1; exit}')
-  [ -n "$mirror" ] || mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep '/debian/\?$' | head -n 1)
+  # shellcheck disable=SC2016
+  [ -n "$mirror" ] || mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep '/debian/\?$' | head -n 1 || true)
   if [ -n "$mirror" ]; then
     printf 'Types: deb\nURIs: %s\nSuites: trixie\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n' "$mirror" |
       as_root tee /etc/apt/sources.list.d/dockerlab-trixie.sources >/dev/null
@@ -114,6 +156,7 @@ install_engine() {
     tail -n 15 "$APT_LOG" >&2
     exit 3
   fi
+  rm -f "$APT_LOG"
 }
 
 tell_what_to_install() {
@@ -145,14 +188,22 @@ stop_own_daemon() {
 
 main() {
   if [ "${1:-}" = "--stop" ]; then stop_own_daemon; return; fi
-  if engine_answers; then report; return; fi
-  if [ -z "${DOCKER_HOST:-}" ] && socket=$(podman_socket); then
-    say "engine: Podman at $socket (set DOCKER_HOST=unix://$socket)"
+  if engine_answers; then mend_lost_bridge; report; return; fi
+  if [ -n "${DOCKER_HOST:-}" ]; then
+    say "No container engine answers at DOCKER_HOST=$DOCKER_HOST. Start it, or unset DOCKER_HOST, and run this again."
+    exit 3
+  fi
+  local host
+  if host=$(podman_host); then
+    say "engine: Podman ($host)"
+    printf '%s\n' "$host"
     return
   fi
   [ "$(uname -s)" = Linux ] || tell_what_to_install
-  if ! have dockerd && ! [ -x /usr/sbin/dockerd ]; then
-    have apt-get && may_be_root || tell_what_to_install
+  # It runs, and this user may not speak to it: nothing to start.
+  if [ -S "$SOCKET" ] && [ ! -w "$SOCKET" ]; then tell_what_to_install; fi
+  if ! have dockerd; then
+    if ! have apt-get || ! may_be_root; then tell_what_to_install; fi
     install_engine
   fi
   may_be_root || tell_what_to_install

@@ -29,6 +29,7 @@ class Ended(str, Enum):
     DISK_LIMIT = "disk_limit"
     KILLED = "killed"  # ended by a signal that the harness did not send
     START_FAILED = "start_failed"
+    STOPPED = "stopped"  # a server that the harness ended when it was done with it
 
 
 @dataclass(frozen=True, config=FACT)

@@ -344,7 +344,9 @@ def _key(submission: Submission, assignment: Assignment, settings: Settings) -> 
     from pytest_dockerlab.images import names
 
     maps = [sorted(table.items()) for table in names.user_maps()]
-    return run_key(submission.sha256, assignment.sha256, settings.gpu, settings.runtime, str(settings.digits), str(maps))
+    return run_key(
+        submission.sha256, assignment.sha256, settings.gpu, settings.runtime, str(settings.digits), str(maps)
+    )
 
 
 def _docker() -> Engine:

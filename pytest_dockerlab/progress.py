@@ -89,7 +89,9 @@ class PytestProgress:
         if time.monotonic() - self._painted >= every:
             self._painted = time.monotonic()
             at = f", {point.at_s:.0f} s" if point.at_s is not None else ""
-            self._write(f"  train      loss {self._first:.4g} -> {point.value:.4g} ({self._count} readings{at})", again=True)
+            self._write(
+                f"  train      loss {self._first:.4g} -> {point.value:.4g} ({self._count} readings{at})", again=True
+            )
 
     def end(self, stage: str, sentence: str, *, ok: bool, seconds: float, reused: bool) -> None:
         """Show how it ended."""

@@ -17,7 +17,7 @@ from pytest_dockerlab.assignment import Limits, MiB
 from pytest_dockerlab.engine.base import ContainerSpec, DeviceGrant, ImageConfig, Mount
 
 # memlock and stack as NVIDIA's and PyTorch's images ask for them; core: a crash must not write gigabytes.
-ULIMITS = (("memlock", -1, -1), ("stack", 67_108_864, 67_108_864), ("core", 0, 0), ("nofile", 65_536, 65_536))
+ULIMITS = (("memlock", -1, -1), ("stack", 67_108_864, 67_108_864), ("core", 0, 0))
 
 # What an image's ENV could do to the loader, to our init or to NVIDIA's hook (CVE-2025-23266). Empty switches it off.
 HARMFUL_ENV = ("LD_PRELOAD", "LD_AUDIT", "NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,7 +18,7 @@ from pytest_dockerlab.submission import FILE, Submission
 
 NAME = "dockerlab-session"
 DEFAULT_ASSIGNMENT_HELP = (
-    "Write `assignment = \"mnist\"` into dockerlab.toml, or give --dockerlab-assignment NAME (`dockerlab init` does it)."
+    'Write `assignment = "mnist"` into dockerlab.toml, or give --dockerlab-assignment NAME (`dockerlab init` does it).'
 )
 
 
@@ -50,7 +49,9 @@ def default_submission(config: pytest.Config) -> Path:
 class DockerLabSession:
     """Hooks and state of one `pytest --dockerlab`."""
 
-    def __init__(self, config: pytest.Config, settings: Settings, assignment: Assignment, submission: Submission) -> None:
+    def __init__(
+        self, config: pytest.Config, settings: Settings, assignment: Assignment, submission: Submission
+    ) -> None:
         """Use `from_config`."""
         self.config = config
         self.settings = settings
@@ -65,10 +66,15 @@ class DockerLabSession:
     def from_config(cls, config: pytest.Config) -> DockerLabSession:
         """Read options, assignment and submission; raises our `UsageError`."""
         if getattr(config.option, "numprocesses", None) or hasattr(config, "workerinput"):
-            raise UsageError("--dockerlab runs its stages in order, in one process.", fix="Leave out -n (pytest-xdist).")
+            raise UsageError(
+                "--dockerlab runs its stages in order, in one process.", fix="Leave out -n (pytest-xdist)."
+            )
         settings = resolve(
-            cli={name.removeprefix("dockerlab_"): value for name, value in vars(config.option).items()
-                 if name.startswith("dockerlab_")},
+            cli={
+                name.removeprefix("dockerlab_"): value
+                for name, value in vars(config.option).items()
+                if name.startswith("dockerlab_")
+            },
             ini=lambda key: config.getini(f"dockerlab_{key}"),
             cwd=config.invocation_params.dir,
             default_submission=default_submission(config),
@@ -105,7 +111,9 @@ class DockerLabSession:
         spec = self.assignment.check(str(check_id))
         if spec is None:
             known = ", ".join(check.id for check in self.assignment.spec.checks)
-            raise pytest.UsageError(f"{item.nodeid}: {check_id!r} is no check of {self.assignment.name} (there are: {known})")
+            raise pytest.UsageError(
+                f"{item.nodeid}: {self.assignment.name} has no check {check_id!r} (there are: {known})"
+            )
         points = marker.kwargs.get("points", spec.points)
         if points != spec.points:
             raise pytest.UsageError(f"{item.nodeid}: {points} points here, {spec.points} in assignment.toml")
@@ -114,13 +122,13 @@ class DockerLabSession:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Iterator[Any]:
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Turn what happened into a check's result, and into a report without a traceback."""
         check_id = dict(item.user_properties).get("dockerlab_check")
         if check_id is None or call.when == "teardown" or (call.when == "setup" and call.excinfo is None):
             return (yield)
         self._record(item, str(check_id), call)
-        report: pytest.TestReport = yield
+        report = yield
         error = call.excinfo.value if call.excinfo else None
         if isinstance(error, Blocked):
             report.outcome = "skipped"
@@ -153,7 +161,9 @@ class DockerLabSession:
             return
         try:
             if session.config.option.collectonly or session.exitstatus in (
-                pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED
+                pytest.ExitCode.USAGE_ERROR,
+                pytest.ExitCode.INTERNAL_ERROR,
+                pytest.ExitCode.NO_TESTS_COLLECTED,
             ):
                 return
             self._grade = self._grading.finish()

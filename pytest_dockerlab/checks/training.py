@@ -18,7 +18,7 @@ def dockerfile(found: DockerfileFound) -> Judgement:
         near = f" There is {', '.join(found.near_misses)}." if found.near_misses else ""
         return failed(
             f"No Dockerfile was found (looked for {names}).{near}",
-            "Name it `Dockerfile`, or say where it is in dockerlab.toml: [train] dockerfile = \"…\".",
+            'Name it `Dockerfile`, or say where it is in dockerlab.toml: [train] dockerfile = "…".',
         )
     if found.problem == "empty":
         return failed(f"{found.path} is empty.", "Begin with a `FROM` line.", found.path)
@@ -83,7 +83,7 @@ LOSS_FIXES = {
     "nan": "Lower the learning rate; look for a log or a division by zero.",
     "diverged": "Lower the learning rate, or clip the gradients.",
     "too_few": "Print the loss more often, for example every 10 batches.",
-    "none": "Print the training loss as it goes, for example `print(f\"Epoch {epoch} loss: {loss.item():.4f}\")`.",
+    "none": 'Print the training loss as it goes, for example `print(f"Epoch {epoch} loss: {loss.item():.4f}")`.',
 }
 
 

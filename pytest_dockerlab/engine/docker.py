@@ -6,8 +6,8 @@ Low-level calls only: the high-level `containers.run()` leaks a created containe
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 from types import TracebackType
 from typing import Any
@@ -70,8 +70,8 @@ class DockerEngine:
         """Connect, unless a connected client is given; raises `EngineUnavailable`."""
         self._client = client or connect()
         self._api = self._client.api
-        self._local = threading.local()
         self._info: EngineInfo | None = None
+        self._memlock: bool | None = None
 
     @property
     def host(self) -> str:
@@ -187,7 +187,7 @@ class DockerEngine:
             nano_cpus=int(spec.cpus * 1e9),
             pids_limit=spec.pids,
             shm_size=spec.shm_bytes,
-            ulimits=[Ulimit(name=kind, soft=soft, hard=hard) for kind, soft, hard in spec.ulimits],
+            ulimits=[Ulimit(name=kind, soft=soft, hard=hard) for kind, soft, hard in self._granted_ulimits(spec)],
             cap_drop=list(spec.cap_drop),
             cap_add=list(spec.cap_add),
             security_opt=list(spec.security_opt),
@@ -200,6 +200,26 @@ class DockerEngine:
             group_add=list(grant.group_add) or None,
         )
         return config
+
+    def _granted_ulimits(self, spec: ContainerSpec) -> tuple[tuple[str, int, int], ...]:
+        """Leave out an unlimited memlock where the engine itself is limited: every start would fail.
+
+        Seen on a dockerd without CAP_SYS_RESOURCE: "error setting rlimit type 8: operation not permitted". Only a start
+        tells, so a container that does nothing is started once for each connection.
+        """
+        wanted = [limit for limit in spec.ulimits if limit[0] == "memlock"]
+        if not wanted:
+            return spec.ulimits
+        if self._memlock is None:
+            self._memlock = True  # for the container that tries it
+            trial = self.create(replace(spec, network="none", entrypoint=("true",), command=(), mounts=()))
+            try:
+                self._api.start(trial)
+            except APIError as error:
+                self._memlock = "rlimit" not in str(error.explanation)
+            finally:
+                self.remove(trial)
+        return spec.ulimits if self._memlock else tuple(limit for limit in spec.ulimits if limit not in wanted)
 
     def start(self, container: str) -> str | None:
         """Start; the engine's words where the image's own command is at fault."""

@@ -7,6 +7,7 @@ from collections import deque
 from pathlib import Path
 
 TAIL_LINES = 40
+RECENT_BYTES = 256 * 1024  # kept in memory: what `last_lines` can look back to
 MAX_LINE = 2000  # characters of a line that `last_lines` shows
 BREAK = re.compile(rb"[\r\n]+")
 
@@ -37,7 +38,7 @@ class CappedLog:
             return
         self.seen += len(data)
         self._recent += data
-        del self._recent[: -TAIL_LINES * MAX_LINE]
+        del self._recent[:-RECENT_BYTES]
         if self._head > 0:
             self._file.write(data[: self._head])
             self._file.flush()

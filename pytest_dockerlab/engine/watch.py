@@ -62,6 +62,7 @@ class Watch:
         self._on_output = on_output
         self._on_tick = on_tick
         self._over_output = threading.Event()
+        self._stop = threading.Event()
         self._pump_error: BaseException | None = None
         self._started = 0.0
         self._cpu_s: float | None = None
@@ -96,6 +97,18 @@ class Watch:
             ended = Ended.KILLED
         return self._result(ended, state.exit_code, state.error or None)
 
+    def stop(self) -> None:
+        """End the container from another thread; `run` returns soon."""
+        self._stop.set()
+
+    def tail(self) -> str:
+        """Return the end of what was written so far."""
+        return "\n".join(self._log.last_lines(400))
+
+    def last_lines(self) -> tuple[str, ...]:
+        """Return the last lines of what was written so far."""
+        return self._log.last_lines()
+
     def _pump(self, stream: object) -> None:
         try:
             for data in stream:  # type: ignore[attr-defined]
@@ -115,6 +128,8 @@ class Watch:
                 return Ended.EXITED
             if self._over_output.is_set():
                 return Ended.OUTPUT_LIMIT
+            if self._stop.is_set():
+                return Ended.STOPPED
             if self._pump_error is not None:
                 return Ended.EXITED
             now = time.monotonic()

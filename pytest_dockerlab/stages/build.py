@@ -22,7 +22,7 @@ REGISTRY_DOWN = (
     "500 Internal Server Error",
     "503 Service Unavailable",
 )
-RESOLVING = ("failed to resolve source metadata", "failed to do request", "pull access", "Get \"https://", "pulling")
+RESOLVING = ("failed to resolve source metadata", "failed to do request", "pull access", 'Get "https://', "pulling")
 
 
 def find(context: RunContext, on_gpu: bool) -> DockerfileFound:

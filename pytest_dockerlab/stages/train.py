@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from pytest_dockerlab import sandbox
 from pytest_dockerlab.data.mnist import ensure_mnist
-from pytest_dockerlab.engine.base import ImageConfig
+from pytest_dockerlab.engine.base import ImageConfig, Mount
 from pytest_dockerlab.engine.watch import Watch
 from pytest_dockerlab.facts import Accelerator, Artifact, ImageBuild, LossCurve, TrainingRun
 from pytest_dockerlab.stages import artifact
@@ -72,7 +72,7 @@ def run(context: RunContext, build: ImageBuild) -> tuple[TrainingRun, LossCurve,
     return fact, curve, found
 
 
-def _data_mounts(context: RunContext, image: ImageConfig, probe: str) -> tuple[sandbox.Mount, ...]:
+def _data_mounts(context: RunContext, image: ImageConfig, probe: str) -> tuple[Mount, ...]:
     """Mount the data read-only at each place where the image holds nothing of its own."""
     table = context.assignment.spec.train
     if table.data == "none":

@@ -1,0 +1,35 @@
+"""What to do about each reason why a server is not ready: the other half of `base.REASONS`."""
+
+from __future__ import annotations
+
+FIXES = {
+    "exited": "Start it in the foreground (`torchserve --start --foreground`), and read the log's last lines.",
+    "not_listening": "See that CMD starts the server, and that it does not wait for something.",
+    "other_port": "Let it listen on 8080, or name its port in dockerlab.toml: [serve] port = ….",
+    "localhost_only": "Set `inference_address=http://0.0.0.0:8080` in config.properties, and give it with --ts-config.",
+    "token_auth": "Set `disable_token_authorization=true` in config.properties (or --disable-token-auth).",
+    "no_model": "Give the archive with `--models mnist=mnist.mar --model-store model-store`.",
+    "model_name": 'Name the model `mnist`, or say its name in dockerlab.toml: [serve] model = "…".',
+    "model_api_off": "Set `enable_model_api=true` in config.properties.",
+    "archive_missing": "Build the archive with torch-model-archiver into the folder that --model-store names.",
+    "bad_archive": "Build the archive again with torch-model-archiver, in the Dockerfile.",
+    "import_error": "Install what the handler imports into the serving image.",
+    "state_dict": "Use the same model class for training and for serving.",
+    "handler_error": "Call the handler yourself with one PNG; the log has its traceback.",
+    "oom": "Start one worker only: `default_workers_per_model=1`.",
+    "port_taken": "Start one server only in the container.",
+    "java_missing": "Install openjdk-17-jre-headless into the serving image.",
+    "bad_option": "Check the command line against `torchserve --help` of the version in the image.",
+    "worker_died": "Read the MODEL_LOG lines of the log.",
+    "no_worker": "Set `default_workers_per_model=1` in config.properties.",
+    "input_shape": "The handler has to turn a 28x28 grey PNG into the tensor that the model takes.",
+    "html": "Let the prediction path answer with a number or JSON.",
+    "too_big": "Answer with the digit, or with ten numbers.",
+    "redirect": "Answer at the path itself, without a redirect.",
+    "bad_answer": "Ask it yourself: curl -T 3.png http://127.0.0.1:8080/predictions/mnist",
+    "unreadable": "Answer with the digit (7), or with a score for each digit.",
+    "timeout": "Load the model at the start, not at each request; read the log's last lines.",
+    "start_failed": "Check CMD and ENTRYPOINT: does that program exist in the image, and may it be executed?",
+    "output_limit": "Print less.",
+    "disk_limit": "Write less.",
+}

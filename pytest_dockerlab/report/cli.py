@@ -223,7 +223,7 @@ def _gradebook(mode: str, all_results: list[Results], lang: str, options: dict[s
 def _write(data: bytes, output: Path | None, append: bool, inputs: list[Path], export: Path | None = None) -> None:
     """Write to the file or to standard output, byte for byte; never over what was read."""
     if output is None:
-        click.get_binary_stream("stdout").write(data)
+        click.echo(data, nl=False)
         return
     read = [*inputs, export] if export else inputs
     if output.resolve() in {path.resolve() for path in read}:

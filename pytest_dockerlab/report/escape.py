@@ -21,10 +21,10 @@ import re
 import unicodedata
 
 # Whole escape sequences are dropped: training logs are full of colours, and what they say is wanted. The bodies stop at
-# the next ESC, so text with many unfinished sequences is still read in one pass.
+# the next ESC or C1 control, so text with many unfinished sequences is still read in one pass.
 _SEQUENCE = re.compile(
-    r"(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # OSC: titles, links, the clipboard
-    r"|(?:\x1b[PX^_]|[\x90\x98\x9e\x9f])[^\x1b\x9c]*(?:\x1b\\|\x9c)"  # DCS, SOS, PM, APC
+    r"(?:\x1b\]|\x9d)[^\x07\x1b\x80-\x9f]*(?:\x07|\x1b\\|\x9c)"  # OSC: titles, links, the clipboard
+    r"|(?:\x1b[PX^_]|[\x90\x98\x9e\x9f])[^\x1b\x80-\x9f]*(?:\x1b\\|\x9c)"  # DCS, SOS, PM, APC
     r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, the cursor
     r"|\x1b[ -/]*[0-~]"  # character sets, resets
 )
@@ -78,7 +78,7 @@ def html(text: str) -> str:
 
 _MD_SYNTAX = re.compile(r"([!-/:-@\[-`{-~])")
 # A backslash does not stop what GitHub links after rendering; a zero-width space does, and shows nothing.
-_MD_AUTOLINK = re.compile(r"(?i)(@|#(?=\d)|\bGH-(?=\d)|(?<=:)(?=//)|\bwww(?=\.)|\b(?:mailto|xmpp):|:(?=[\w+-]+:))")
+_MD_AUTOLINK = re.compile(r"(?i)(@|#(?=\d)|GH-(?=\d)|(?<=:)(?=//)|www(?=\.)|(?:mailto|xmpp):|:(?=[\w+-]+:))")
 
 
 def markdown(text: str) -> str:

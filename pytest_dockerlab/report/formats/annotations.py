@@ -47,8 +47,9 @@ class Annotation:
 
 
 def _dockerfile(results: Results) -> str | None:
-    name = results["facts"].get("build", {}).get("dockerfile")
-    return name if isinstance(name, str) and name else None
+    facts = results["facts"]
+    names = (facts.get("build", {}).get("dockerfile"), facts.get("dockerfile", {}).get("path"))
+    return next((name for name in names if isinstance(name, str) and name), None)
 
 
 def _build_line(results: Results) -> int | None:

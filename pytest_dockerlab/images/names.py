@@ -132,5 +132,14 @@ def load_map(path: Path) -> dict[str, str]:
 
 def user_maps() -> list[dict[str, str]]:
     """Return the user's own map, then the stand-ins'; only those whose file exists."""
-    files = [paths.config_dir() / CONFIG_FILE, paths.config_dir() / STANDINS_FILE]
-    return [load_map(file) for file in files if file.is_file()]
+    return [load_map(file) for file in (_config(CONFIG_FILE), _config(STANDINS_FILE)) if file.is_file()]
+
+
+def mirrored(name: str) -> str:
+    """Return where the user's own map says that a real image comes from; the name itself where it says nothing."""
+    file = _config(CONFIG_FILE)
+    return (resolve(name, load_map(file)) if file.is_file() else None) or name
+
+
+def _config(file: str) -> Path:
+    return paths.config_dir() / file

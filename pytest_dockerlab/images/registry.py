@@ -14,31 +14,33 @@ from docker.errors import APIError, DockerException
 from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.errors import ImageUnavailable
 from pytest_dockerlab.images.build import engine_errors
+from pytest_dockerlab.images.names import mirrored
 from pytest_dockerlab.images.progress import Progress, Say
 
 PROBE = "alpine:latest"  # a few kilobytes of manifest, on every mirror there is
 PROBE_S = 12.0  # a name server that is away takes 5 to 10 s to be given up
-_answers: dict[str, bool] = {}
+_answers: dict[tuple[str, str], bool] = {}
 
 
-def registry_answers(client: docker.DockerClient) -> bool:
-    """Whether the engine can reach a registry; asked once a process and engine, for at most `PROBE_S` seconds.
+def registry_answers(client: docker.DockerClient, image: str | None = None) -> bool:
+    """Whether the engine can reach a registry (the one of `image`); asked once, for at most `PROBE_S` seconds.
 
     The engine is asked and not this process: it may be remote, or have a mirror or a proxy of its own.
     """
-    engine = str(client.api.base_url)
-    if engine not in _answers:
+    image = image or mirrored(PROBE)
+    question = (str(client.api.base_url), image)
+    if question not in _answers:
         verdict: list[bool] = []
-        probe = threading.Thread(target=lambda: verdict.append(_probe(client)), daemon=True)
+        probe = threading.Thread(target=lambda: verdict.append(_probe(client, image)), daemon=True)
         probe.start()
         probe.join(timeout=PROBE_S)
-        _answers[engine] = verdict == [True]
-    return _answers[engine]
+        _answers[question] = verdict == [True]
+    return _answers[question]
 
 
-def _probe(client: docker.DockerClient) -> bool:
+def _probe(client: docker.DockerClient, image: str) -> bool:
     try:
-        client.images.get_registry_data(PROBE)
+        client.images.get_registry_data(image)
     except APIError as error:
         # 429: it answered, that we ask too much. 404: an engine without this question (Podman); then search tells.
         return error.status_code == requests.codes.too_many_requests or (

@@ -19,7 +19,7 @@ from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.errors import InfraError
 from pytest_dockerlab.images import host, recipes
 from pytest_dockerlab.images.build import build, engine_errors, exists, tag_latest
-from pytest_dockerlab.images.names import STANDINS_FILE
+from pytest_dockerlab.images.names import STANDINS_FILE, mirrored
 from pytest_dockerlab.images.progress import Say
 from pytest_dockerlab.images.recipes import RECIPES, Recipe
 from pytest_dockerlab.images.registry import pull, registry_answers
@@ -114,16 +114,21 @@ def _pull(names: Iterable[str], client: docker.DockerClient, deadline: Deadline,
     for recipe in map(recipes.get, names):
         if recipe.real is None:  # the root file system: only stand-ins grow from it
             continue
-        if not exists(client, recipe.real):
-            pull(client, recipe.real, deadline, say)
-        tags[recipe.name] = recipe.real
+        real = mirrored(recipe.real)
+        if not exists(client, real):
+            pull(client, real, deadline, say)
+        tags[recipe.name] = real
         if recipe.ours:
-            tag = f"{recipe.repository}:{recipes.key(recipe, recipe.real, {})}"
+            tag = tags[recipe.name] = _tag_on(recipe, real)
             if not exists(client, tag):
-                build(client, recipe, tag, recipe.real, {}, deadline, say)
+                build(client, recipe, tag, real, {}, deadline, say)
             tag_latest(client, recipe, tag)
-            tags[recipe.name] = tag
     return tags
+
+
+def _tag_on(recipe: Recipe, real: str) -> str:
+    """Return the tag of an image of ours that is built on a real image."""
+    return f"{recipe.repository}:{recipes.key(recipe, real, {})}"
 
 
 def states(client: docker.DockerClient) -> list[ImageState]:
@@ -133,7 +138,7 @@ def states(client: docker.DockerClient) -> list[ImageState]:
     for recipe in RECIPES.values():
         candidates = [tags[recipe.name]]
         if recipe.ours and recipe.real:
-            candidates.append(f"{recipe.repository}:{recipes.key(recipe, recipe.real, {})}")
+            candidates.append(_tag_on(recipe, mirrored(recipe.real)))
         present = [tag for tag in candidates if exists(client, tag)]
         state = "ready" if present else "outdated" if exists(client, f"{recipe.repository}:latest") else "missing"
         tag = present[0] if present else candidates[0]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import docker
@@ -14,8 +16,8 @@ from pytest_dockerlab.cli import main
 from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.engine.connect import connect
 from pytest_dockerlab.errors import ImageUnavailable, UsageError
-from pytest_dockerlab.images import recipes, standins
-from pytest_dockerlab.images.build import build
+from pytest_dockerlab.images import recipes, registry, standins
+from pytest_dockerlab.images.build import build, tag_latest
 from pytest_dockerlab.images.names import resolve, user_maps
 from pytest_dockerlab.images.recipes import RECIPES, Recipe
 from pytest_dockerlab.images.standins import Source
@@ -172,6 +174,36 @@ def test_the_client_waits_and_ends_at_once(client: docker.DockerClient, tags: di
         assert container.attrs["State"]["ExitCode"] == 0  # 137 where SIGTERM was not heard
     finally:
         container.remove(force=True, v=True)
+
+
+def test_where_a_registry_answers_the_real_images_take_over(
+    client: docker.DockerClient, tags: dict[str, str], own_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_config.mkdir()
+    (own_config / "standins.toml").write_text("[images]\n")
+    real = {name: replace(RECIPES[name], real=tags["python"]) for name in recipes.NEEDED}  # is there: not pulled
+    monkeypatch.setattr(recipes, "RECIPES", {**RECIPES, **real})
+    monkeypatch.setattr(standins, "registry_answers", lambda _: True)
+    ours = None
+    try:
+        pulled = standins.ensure([], client, print)
+        ours = pulled.pop("client")
+        assert pulled == {"torch": tags["python"], "torchserve": tags["python"]}
+        assert ours.startswith("dockerlab/client:")
+        assert ours != tags["client"]
+        assert not (own_config / "standins.toml").exists()
+    finally:
+        tag_latest(client, RECIPES["client"], tags["client"])
+        if ours is not None:
+            client.images.remove(ours)
+
+
+def test_a_registry_that_does_not_answer_is_given_up_and_named(client: docker.DockerClient) -> None:
+    started = time.monotonic()
+    assert registry.registry_answers(client, "localhost:1/nothing:1") is False
+    assert time.monotonic() - started < 2 * registry.PROBE_S
+    with pytest.raises(ImageUnavailable, match=r"Pulling localhost:1/nothing:1 failed"):
+        registry.pull(client, "localhost:1/nothing:1", Deadline.after(60), print)
 
 
 class Broken(Recipe):

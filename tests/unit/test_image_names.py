@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pytest_dockerlab.errors import UsageError
-from pytest_dockerlab.images.names import MAX_NAME, load_map, normalise, resolve, user_maps
+from pytest_dockerlab.images.names import MAX_NAME, load_map, mirrored, normalise, resolve, user_maps
 from pytest_dockerlab.images.recipes import RECIPES, STANDIN_LABEL, Recipe, key, labels, with_bases
 
 DIGEST = "sha256:" + "ab" * 32
@@ -154,6 +154,14 @@ def test_the_users_map_comes_before_the_stand_ins(tmp_path: Path, monkeypatch: p
     (tmp_path / "config.toml").write_text('[images]\n"python:3*" = "mine:1"\n')
     assert user_maps() == [{"python:3*": "mine:1"}, {"python:3*": "standin:1"}]
     assert resolve("python:3", *user_maps()) == "mine:1"
+
+
+def test_a_mirror_is_the_users_word_and_never_a_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKERLAB_CONFIG_DIR", str(tmp_path))
+    (tmp_path / "standins.toml").write_text('[images]\n"pytorch/*" = "standin:1"\n')
+    assert mirrored("pytorch/pytorch:2") == "pytorch/pytorch:2"
+    (tmp_path / "config.toml").write_text('[images]\n"pytorch/*" = "mirror.example/pytorch/*"\n')
+    assert mirrored("pytorch/pytorch:2") == "mirror.example/pytorch/pytorch:2"
 
 
 def test_every_recipe_has_a_dockerfile_that_takes_its_base() -> None:

@@ -1,6 +1,6 @@
 """What a model server is to the harness: how to tell that it is ready, how to ask it a digit, how to read its answer.
 
-Adding a server is one file: a module of this package with a `SERVER`, named as `[serve] server` names it. A server does
+Adding a server is one file: a module of this package with a `SERVER`, whose name `[serve] server` gives. A server does
 no I/O of its own: it speaks through the `Line` that it is given, so it runs the same against a container, a process of
 this machine, and a fake.
 """
@@ -14,6 +14,7 @@ import pkgutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Protocol
 
 from pytest_dockerlab.deadline import Deadline
@@ -130,17 +131,18 @@ class ModelServer(Protocol):
 
 def server(name: str) -> ModelServer:
     """Return the server of that name; raises `UsageError` that names the known ones."""
-    if name not in names():
-        raise UsageError(f"server = {name!r} is not one of {', '.join(names())}")
-    found: ModelServer = importlib.import_module(f"{__package__}.{name}").SERVER
-    return found
+    found = servers()
+    if name not in found:
+        raise UsageError(f"server = {name!r} is not one of {', '.join(sorted(found))}")
+    return found[name]
 
 
-def names() -> tuple[str, ...]:
-    """Return the names of the known servers: the modules of this package that have a `SERVER`."""
+@cache
+def servers() -> dict[str, ModelServer]:
+    """Return the known servers by name: what the modules of this package call their `SERVER`."""
     package = importlib.import_module(str(__package__))
-    modules = [info.name for info in pkgutil.iter_modules(package.__path__)]
-    return tuple(name for name in modules if hasattr(importlib.import_module(f"{__package__}.{name}"), "SERVER"))
+    modules = [importlib.import_module(f"{__package__}.{info.name}") for info in pkgutil.iter_modules(package.__path__)]
+    return {module.SERVER.name: module.SERVER for module in modules if hasattr(module, "SERVER")}
 
 
 def digit_request(options: ServeOptions, path: str, port: int, png: bytes) -> HttpRequest:

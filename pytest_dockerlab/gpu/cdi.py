@@ -52,7 +52,10 @@ def _parse(text: str, suffix: str) -> Any:
 
 
 def parse_spec(text: str, suffix: str) -> tuple[CdiDevice, ...]:
-    """Return the devices of one description; raises `ValueError` or a YAML error on what is none."""
+    """Return the devices of one description; raises `ValueError` or a YAML error on what is none.
+
+    One bad device makes the whole file void, as it does for the engine: it would answer "unresolvable CDI devices".
+    """
     spec = _parse(text, suffix)
     if not isinstance(spec, dict) or not isinstance(spec.get("devices"), list):
         raise ValueError("no list of devices")
@@ -60,9 +63,11 @@ def parse_spec(text: str, suffix: str) -> tuple[CdiDevice, ...]:
     for device in spec["devices"][:_MAX_DEVICES]:
         name = f"{spec.get('kind')}={device.get('name')}" if isinstance(device, dict) else ""
         if not is_qualified(name):
-            continue
+            raise ValueError(f"{name or device!r} is no name of a device")
         edits = device.get("containerEdits")
-        nodes = edits.get("deviceNodes") if isinstance(edits, dict) else None
+        if not isinstance(edits, dict) or not any(edits.values()):
+            raise ValueError(f"{name} changes nothing in a container")
+        nodes = edits.get("deviceNodes")
         paths = [node.get("hostPath") or node.get("path") for node in nodes or () if isinstance(node, dict)]
         found.append(CdiDevice(name, tuple(str(path) for path in paths if path)))
     return tuple(found)

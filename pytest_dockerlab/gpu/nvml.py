@@ -48,10 +48,16 @@ class NvmlInventory:
 
     def _ask(self, name: str, *args: Any) -> Any:
         """Return what an NVML function says, or `None` where this card or driver can't say it."""
+        mismatch = getattr(self._nvml, "NVMLLibraryMismatchError", self._nvml.NVMLError)
         try:
             return getattr(self._nvml, name)(*args)
-        except self._nvml.NVMLError:
+        except (self._nvml.NVMLError, mismatch, AttributeError):  # the last: the binding is older than the name
             return None
+
+    def _processes(self, which: str, handle: Any) -> Any:
+        """Return the processes of one sort; a driver before 510 only knows the second version of the question."""
+        found = self._ask(f"nvmlDeviceGet{which}RunningProcesses", handle)
+        return self._ask(f"nvmlDeviceGet{which}RunningProcesses_v2", handle) if found is None else found
 
     def _handles(self) -> list[tuple[int, int | None, Any, Any]]:
         """Return (index, MIG index, handle, the parent's handle) of all that computes."""
@@ -121,10 +127,7 @@ class NvmlInventory:
             if uuid is None or _text(uuid) != gpu.uuid:
                 continue
             seen: dict[int, int | None] = {}
-            asked = [
-                self._ask(name, handle)
-                for name in ("nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetGraphicsRunningProcesses")
-            ]
+            asked = [self._processes(which, handle) for which in ("Compute", "Graphics")]
             if asked[0] is None:
                 return None
             for process in (process for processes in asked for process in processes or ()):

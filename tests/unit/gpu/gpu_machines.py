@@ -121,7 +121,7 @@ def cdi_spec(kind, devices):
             "cdiVersion": "0.6.0",
             "kind": kind,
             "devices": [
-                {"name": name, "containerEdits": {"deviceNodes": [{"path": node} for node in nodes]}}
+                {"name": name, "containerEdits": {"env": ["A=b"], "deviceNodes": [{"path": node} for node in nodes]}}
                 for name, nodes in devices.items()
             ],
         }

@@ -166,11 +166,13 @@ def test_cdi_reads_json_and_yaml_and_a_broken_file_hides_nothing(tmp_path):
     machines.write(
         tmp_path / "more.yaml",
         'cdiVersion: "0.6.0"\nkind: more.example/gpu\n'
-        'devices:\n- name: "0"\n  containerEdits: {env: [A=b]}\n- name: all\n',
+        'devices:\n- name: "0"\n  containerEdits: {env: [A=b]}\n- name: all\n  containerEdits: {env: [A=b]}\n',
     )
     machines.write(tmp_path / "nics.json", machines.cdi_spec("more.example/nic", {"eth": []}))
     machines.write(tmp_path / "broken.json", "{")
-    machines.write(tmp_path / "odd.json", '{"kind": 1, "devices": [null, 1, {"name": []}, {"name": "../x"}]}')
+    odd = ["null", "1", '{"name": []}', '{"name": "../x"}', '{"name": "x", "containerEdits": {}}', '{"name": "x"}']
+    for number, device in enumerate(odd):
+        machines.write(tmp_path / f"odd{number}.json", f'{{"kind": "odd.example/gpu", "devices": [{device}]}}')
     inventory = CdiInventory([str(tmp_path)], proc=tmp_path)
     assert [gpu.uuid for gpu in inventory.gpus()] == [
         "more.example/gpu=0", "toys.example/gpu=toy0", "toys.example/gpu=toy1",
@@ -179,7 +181,7 @@ def test_cdi_reads_json_and_yaml_and_a_broken_file_hides_nothing(tmp_path):
 
 
 def test_cdi_says_why_when_only_yaml_is_there_and_no_library(tmp_path, monkeypatch):
-    machines.write(tmp_path / "a.yaml", "kind: a.example/gpu\ndevices: [{name: x}]\n")
+    machines.write(tmp_path / "a.yaml", "kind: a.example/gpu\ndevices: [{name: x, containerEdits: {env: [A=b]}}]\n")
     monkeypatch.setitem(sys.modules, "yaml", None)
     assert "PyYAML" in CdiInventory([str(tmp_path)], proc=tmp_path).absence()
 

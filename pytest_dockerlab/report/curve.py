@@ -30,7 +30,7 @@ def _number(value: Any) -> float | None:
     if isinstance(value, str) and value in ("NaN", "Infinity", "-Infinity"):
         return float(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) < 1.7e308 else math.inf  # JSON's integers have no end, floats have
     return None
 
 
@@ -38,13 +38,15 @@ def sparkline(values: Sequence[float], width: int = 60) -> str:
     """Return at most `width` bars. A bar is the mean of its stretch; a stretch with a broken value is `×`."""
     count = min(width, len(values))
     stretches = [values[len(values) * k // count : len(values) * (k + 1) // count] for k in range(count)]
-    means = [math.fsum(part) / len(part) if all(map(math.isfinite, part)) else math.nan for part in stretches]
+    # Halved and divided before they are added: a log may claim 1e308, and the difference of two such overflows.
+    means = [sum(value / len(part) / 2 for value in part) for part in stretches]
     finite = [mean for mean in means if math.isfinite(mean)]
-    if not finite:
-        return BROKEN * count
-    low, span = min(finite), max(finite) - min(finite)
-    scale = (len(_BARS) - 1) / span if span > 0 and math.isfinite(span) else 0.0
-    return "".join(_BARS[round((mean - low) * scale)] if math.isfinite(mean) else BROKEN for mean in means)
+    low, span = (min(finite), max(finite) - min(finite)) if finite else (0.0, 0.0)
+    return "".join(_bar(mean - low, span) if math.isfinite(mean) else BROKEN for mean in means)
+
+
+def _bar(height: float, span: float) -> str:
+    return _BARS[round(height / span * (len(_BARS) - 1))] if span > 0 else _BARS[0]
 
 
 def number(value: float) -> str:

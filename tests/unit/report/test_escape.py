@@ -16,10 +16,13 @@ from markdown_it import MarkdownIt
 from pytest_dockerlab.report import escape
 
 # Any text, and text made of the pieces that an attack is made of.
-PIECES = ["\x1b", "[", "]", "0;", "m", "\x07", "\x9b", "::", ":", "##[", "<", ">", "&", "`", "``", "```", "~~~", "|", "*",
-          "_", "!", "(", ")", "http://a.b", "www.a.b", "@all", "#1", "GH-2", "\n", "\r", "\r\n", "\u2028", "\x85", " ",
-          "\t", "=", "+", "-", "\u202e", "\u200b", "\ufeff", "\x00", "\\", "1.", "x", "中", "\ud800", "\ufffe", "]]>",
-          "::stop-commands::", "%", ",", "$", "<!--", "-->", "\u2066", "\U000e0041", "</details>", "/", "..", "CON"]  # fmt: skip
+PIECES = [
+    *("\x1b", "[", "]", "0;", "m", "\x07", "\x9b", "\x9d", "\x9c", "\x00", "\\", "\ud800", "\ufffe", "\U000e0041"),
+    *("::", ":", "##[", "::stop-commands::", "%", ",", "\n", "\r", "\r\n", "\u2028", "\x85", " ", "\t"),
+    *("<", ">", "&", "]]>", "<!--", "-->", "</details>", "\u202e", "\u2066", "\u200b", "\ufeff"),
+    *("`", "``", "```", "~~~", "|", "*", "_", "!", "(", ")", "$", "1.", "x", "中"),
+    *("http://a.b", "www.a.b", "@all", "#1", "GH-2", "=", "+", "-", "/", "..", "CON"),
+]
 hostile = st.one_of(st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
 
 

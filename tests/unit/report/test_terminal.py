@@ -15,7 +15,7 @@ def test_a_failure_says_why_and_how_to_mend_it(load: Load) -> None:
     text = render(load("failed"), 100, lang="zh")
     assert "训练以状态 1 结束：No module named 'torchvision'" in text
     assert "解决办法: 在 Dockerfile 中加一行 RUN pip install torchvision" in text
-    assert "│   File \"main.py\", line 3, in <module>" in text
+    assert '│   File "main.py", line 3, in <module>' in text
     assert "完整日志：train.log" in text
     assert "因 train 未通过而未执行" in text
     assert text.endswith("总分：18 / 100\n")

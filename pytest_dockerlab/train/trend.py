@@ -32,6 +32,8 @@ LN10 = math.log(10)
 _RISE = 0.1  # a rise by less than this is called flat
 _SHOT_UP = 5.0  # how many times its first value a loss must reach to be called unstable
 _NEAR_CHANCE = 0.03  # how near a level must be to the loss of guessing to be called that
+_CHANCE_CHANGE = 0.01  # how little the level of guesses changes from its third quarter to its last
+_CHANCE_SPREAD = 0.05  # how much the losses of guesses differ at most
 
 
 class VerdictKind(str, Enum):
@@ -52,7 +54,7 @@ class LossRules:
 
     min_points: Annotated[int, Field(ge=3, le=1000)] = 5
     min_relative_drop: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.01
+    alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.03
     series: Series = Series.TRAIN
     # The loss of guessing, for a classifier of ten classes; a curve that ends there learnt nothing, however high it
     # began. `None` where the task has no such level.
@@ -155,7 +157,6 @@ def _trend(values: Sequence[float], lost: int, rules: LossRules) -> Verdict:
     elif positive and first > 2 * values[0] > 0:
         heads, first = 1, values[0]  # it shot up at once: coming down from there is no learning
     drop = relative_change(first, last, positive)
-    enough = p_value <= rules.alpha or (count < SMALL and p_value < 1 and drop >= 0.5)
 
     def verdict(kind: VerdictKind, detail: str, sentence: str) -> Verdict:
         ignored = f" {lost} NaN or infinite readings before the end were left out." if lost else ""
@@ -180,14 +181,15 @@ def _trend(values: Sequence[float], lost: int, rules: LossRules) -> Verdict:
             f"{' = ln 10' if rules.chance_level == LN10 else ''}, the loss of guessing ({levels}, {over}): nothing was"
             " learnt. Are images and labels still in step, and is the learning rate above 0?",
         )
-    if drop >= rules.min_relative_drop and enough:
+    if drop >= rules.min_relative_drop and _falls(values, drop, rules):
         return verdict(
             VerdictKind.DECREASED,
             "decreased",
             f"The loss fell by {_percent(drop)}, {levels}, {over} ({_p(p_value)}).",
         )
     peak = max(values)
-    if drop < rules.min_relative_drop and positive and peak > _SHOT_UP * values[0] > 0 and last < 0.5 * peak:
+    shot_up = positive and peak > _SHOT_UP * values[0] > 0 and values.index(peak) < count // 2 and last < 0.5 * peak
+    if shot_up and drop < rules.min_relative_drop and falling_p(values[1:]) <= rules.alpha:
         return verdict(
             VerdictKind.DIVERGED,
             "shot_up",
@@ -240,25 +242,42 @@ def _blew_up(
     """Return the low level and the level after it where the loss fell first and then gave up half of that or more."""
     if len(values) < 6:
         return None
-    low, begin, end = lowest_stretch(values)
+    low, end = lowest_stretch(values)
     after = values[end:]
     if len(after) < 2 or relative_change(first, low, positive) < max(0.5, rules.min_relative_drop):
         return None
+    # The fall has to be real; that the loss went up again is then told by the levels. The very last points count
+    # alone where they are above the beginning: that is too late for the last level to show it.
     now = median(values[-3:])
-    if now > max(first, last) and now - low > 2 * (first - low):
-        return low, now  # at the very end, too late for the last level to show it
-    if last - low < 0.5 * (first - low):
+    at_the_end = now > 2 * first > 0
+    if not at_the_end and last - low < 0.5 * (first - low):
         return None
-    turned = values[begin:]
-    return (low, last) if len(turned) >= SMALL and rising_p(turned) <= rules.alpha else None
+    if not _falls(values[:end], relative_change(first, low, positive), rules):
+        return None
+    return low, now if at_the_end else last
+
+
+def _falls(values: Sequence[float], drop: float, rules: LossRules) -> bool:
+    """Say whether a test finds a fall; below five points none can, and every step has to go down, by half in all."""
+    p_value = falling_p(values)
+    return p_value <= rules.alpha or (len(values) < SMALL and p_value < 1 and drop >= 0.5)
 
 
 def _at_chance(values: Sequence[float], last: float, level: float, alpha: float) -> bool:
-    """Say whether the second half of a curve only wavers around the loss of guessing."""
+    """Say whether the second half of a curve only wavers around the loss of guessing.
+
+    A model that guesses wavers little: it gives every class about the same probability, so that no batch is much worse
+    than another. A loss that comes down through the same level, or happens to end there, wavers more.
+    """
     half = values[len(values) // 2 :]
-    if abs(last / level - 1) > _NEAR_CHANCE or abs(median(half) / level - 1) > _NEAR_CHANCE:
+    middle = median(half)
+    if abs(last / level - 1) > _NEAR_CHANCE or abs(middle / level - 1) > _NEAR_CHANCE:
         return False
-    return len(half) < SMALL or falling_p(half) > alpha or max(half) - min(half) < 2 * _NEAR_CHANCE * level
+    if 1.4826 * median(abs(value - middle) for value in half) > _CHANCE_SPREAD * level:
+        return False
+    quarter = max(1, len(half) // 2)
+    change = relative_change(median(half[:quarter]), median(half[-quarter:]), positive=True)
+    return len(half) < SMALL or change < _CHANCE_CHANGE or falling_p(half) > alpha
 
 
 def _name(series: Series) -> str:

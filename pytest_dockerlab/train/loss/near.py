@@ -24,7 +24,7 @@ class NearMisses:
 
     def other(self, line: bytes) -> None:
         """Note a line that names an epoch; it is near if it holds a number that could be a loss."""
-        if len(self._other) < _MOST and _NUMBER.search(line):
+        if len(self._other) < _MOST and b"it/s" not in line and _NUMBER.search(line):
             _keep(self._other, line)
 
     def lines(self) -> tuple[str, ...]:

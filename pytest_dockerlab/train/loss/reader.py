@@ -20,7 +20,7 @@ from pytest_dockerlab.train.loss.lines import LineSplitter, plain
 from pytest_dockerlab.train.loss.near import NearMisses
 from pytest_dockerlab.train.loss.plans import ACCURACY_WORDS, Plans, mentions_accuracy
 from pytest_dockerlab.train.loss.store import Reading
-from pytest_dockerlab.train.loss.tables import Table
+from pytest_dockerlab.train.loss.tables import Row, Table, fastai_row
 
 LIVE_POINTS = 256  # the newest readings that one `feed` returns
 _READ = 1024 * 1024
@@ -77,7 +77,8 @@ class LossReader:
         whole = b"\n".join(batch)
         losses = [needle for needle in _LOSS if needle in whole]
         others = [needle for needle in (*ACCURACY_WORDS, *_EPOCH) if needle in whole]
-        if not losses and not others and self._table is None:
+        lists = b"']" in whole  # fastai prints its rows as lists where there is no terminal
+        if not losses and not others and not lists and self._table is None:
             return
         for line in batch:
             for needle in losses:
@@ -85,7 +86,9 @@ class LossReader:
                     self._loss_line(line)
                     break
             else:
-                if self._table is not None and self._row(line):
+                if self._table is not None and self._row(self._table.row(plain(line))):
+                    continue
+                if lists and line.endswith(b"']") and self._row(fastai_row(line)):
                     continue
                 if any(needle in line for needle in others):
                     self._other_line(line)
@@ -144,17 +147,13 @@ class LossReader:
             self._claims.line(line)
         return found
 
-    def _row(self, line: bytes) -> bool:
-        assert self._table is not None
-        row = self._table.row(plain(line))
+    def _row(self, row: Row | None) -> bool:
         if row is None:
             return False
-        epoch, step, losses = row
-        if epoch is not None:
-            self._claims.epoch(epoch)
-        kind = "fastai" if self._table.fastai else "table"
-        for means, value in losses:
-            self._add(Key(kind, means, b"table"), value, epoch, step)
+        if row.epoch is not None:
+            self._claims.epoch(row.epoch)
+        for means, value in row.losses:
+            self._add(Key(row.format, means, b"table"), value, row.epoch, row.step)
         return True
 
     def _other_line(self, line: bytes) -> None:

@@ -30,7 +30,7 @@ class Reading(NamedTuple):
 class Store:
     """At most `MAX_POINTS` readings of one series, however many come."""
 
-    __slots__ = ("_body", "_head", "_passed", "_stride", "_tail", "frame", "total")
+    __slots__ = ("_body", "_frame", "_head", "_passed", "_stride", "_tail", "total")
 
     def __init__(self) -> None:
         """Start empty."""
@@ -40,7 +40,7 @@ class Store:
         self._stride = 1
         self._passed = 0  # readings that left the tail for the body
         self.total = 0
-        self.frame: object = None  # what the last reading was a frame of, where it came from a progress bar
+        self._frame: object = None  # what the last reading kept was a frame of, where it came from a progress bar
 
     def append(self, reading: Reading) -> None:
         """Add the newest reading."""
@@ -75,19 +75,20 @@ class Store:
         A bar whose value never changes is the exception: it is a constant loss, and some of its frames are kept.
         """
         last = self._tail[-1] if self._tail else self._head[-1] if self._head else None
-        if last is None:
-            self.append(reading)
-        elif frame == self.frame:
+        if last is not None and last.value == reading.value:
+            if frame == self._frame or not self._constant() or self.total >= _MAX_CONSTANT:
+                return  # `self._frame` stays: the next drawing of this frame may bring the new value
+        elif last is not None and self.total > 1 and self._constant():
+            del self._head[1:]  # not a constant loss after all, only a value shown for a while
+            self.total = 1
+        elif last is not None and frame == self._frame:
             self.replace_last(reading)
-        elif last.value == reading.value:
-            if self.total == len(self._head) < _MAX_CONSTANT and self._head[0].value == reading.value:
-                self.append(reading)
-        else:
-            if 1 < self.total == len(self._head) and all(item.value == last.value for item in self._head):
-                del self._head[1:]
-                self.total = 1
-            self.append(reading)
-        self.frame = frame
+            return
+        self.append(reading)
+        self._frame = frame
+
+    def _constant(self) -> bool:
+        return self.total == len(self._head) and all(item.value == self._head[0].value for item in self._head)
 
     def __iter__(self) -> Iterator[Reading]:
         """Yield what was kept, in order."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
-from pytest_dockerlab.train.loss.words import Meaning, meaning
+from pytest_dockerlab.facts import Series
+from pytest_dockerlab.train.loss.words import Meaning, column_meaning
 
 _HEADER_CELL = re.compile(rb"[A-Za-z_\x80-\xff][\w /.()\-\x80-\xff]{0,40}\Z")
-_LOSS = re.compile(rb"(.*?)([lL]oss(?:es)?|LOSS|\xe6\x8d\x9f\xe5\xa4\xb1)(.*)\Z", re.DOTALL)
 _GAP = re.compile(rb"\t| {2,}")
 _MAX_COLUMNS = 32
 _MAX_ROW = 600
@@ -23,6 +24,38 @@ def _cells(line: bytes, separator: bytes) -> list[bytes]:
     return [part.strip() for part in parts]
 
 
+class Row(NamedTuple):
+    """One row of a table."""
+
+    format: str
+    epoch: float | None
+    step: int | None
+    losses: list[tuple[Meaning, float]]
+
+
+# fastai's learner without a terminal: `[0, 1.848, 1.391, 0.758, '00:00']`, epoch, training loss, validation loss, …
+_FASTAI = re.compile(
+    rb"\[(\d{1,7}), ([-+.\deE]{1,32}|nan|inf), ([-+.\deE]{1,32}|nan|inf|None)"
+    rb"(?:, (?:[-+.\deE]{1,32}|nan|inf|None)){0,16}, '[\d:]{1,16}'\]\Z"
+)
+_TRAIN_LOSS = Meaning("train_loss", Series.TRAIN, 0)
+_VALID_LOSS = Meaning("valid_loss", Series.VALIDATION, 0)
+
+
+def fastai_row(line: bytes) -> Row | None:
+    """Return the row that fastai printed as a list."""
+    match = _FASTAI.match(line)
+    if match is None:
+        return None
+    try:
+        losses = [(_TRAIN_LOSS, float(match[2]))]
+        if match[3] != b"None":
+            losses.append((_VALID_LOSS, float(match[3])))
+    except ValueError:
+        return None
+    return Row("fastai", float(match[1]), None, losses)
+
+
 class Table:
     """A table that a log has begun."""
 
@@ -32,7 +65,7 @@ class Table:
         self.columns = columns
         self._epoch = next((at for at, name in enumerate(names) if name.lower() in {b"epoch", b"ep"}), None)
         self._step = next((at for at, name in enumerate(names) if name.lower() in {b"step", b"iter", b"batch"}), None)
-        self.fastai = names[:3] == [b"epoch", b"train_loss", b"valid_loss"]
+        self._format = "fastai" if names[:3] == [b"epoch", b"train_loss", b"valid_loss"] else "table"
 
     @classmethod
     def header(cls, line: bytes) -> Table | None:
@@ -43,16 +76,13 @@ class Table:
             names = _cells(line, separator)
             if not 2 <= len(names) <= _MAX_COLUMNS or not all(_HEADER_CELL.match(name) for name in names):
                 continue
-            columns: list[Meaning | None] = []
-            for name in names:
-                match = _LOSS.match(name)
-                columns.append(meaning(match[1], match[2], match[3], b"") if match else None)
+            columns = [column_meaning(name) for name in names]
             if any(columns):
                 return cls(separator, columns, names)
         return None
 
-    def row(self, line: bytes) -> tuple[float | None, int | None, list[tuple[Meaning, float]]] | None:
-        """Return epoch, step and losses of a row; `None` where the line is no row of this table."""
+    def row(self, line: bytes) -> Row | None:
+        """Return a row's numbers; `None` where the line is no row of this table."""
         if len(line) > _MAX_ROW:
             return None
         cells = _cells(line, self._separator)
@@ -68,4 +98,4 @@ class Table:
             step = int(float(cells[self._step])) if self._step is not None else None
         except (ValueError, OverflowError):
             return None
-        return (epoch, step, losses) if losses else None
+        return Row(self._format, epoch, step, losses) if losses else None

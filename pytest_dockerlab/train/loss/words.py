@@ -39,7 +39,9 @@ _NEUTRAL = re.compile(
     r"|log|metrics|main|sum|minibatch|global"
     r"|平均|总|当前|均值|本轮|批次|值|模型|集|的"
 )
+_COLUMN = re.compile(rb"(.*?)([lL]oss(?:es)?|LOSS|\xe6\x8d\x9f\xe5\xa4\xb1)(.*)\Z", re.DOTALL)
 _TOKEN = re.compile(r"[\w/.@-]*\Z")
+_LAST_WORD = re.compile(r"\b[^\W\d_]{1,16}\s\Z")
 _PLAIN = re.compile(r"[\W\d_]+")
 
 
@@ -74,7 +76,16 @@ def meaning(before: bytes, word: bytes, after: bytes, aside: bytes) -> Meaning |
     series = series_in(beside) or series_in(snake(lead[: len(lead) - len(prefix)])) or Series.TRAIN
     left = _NEUTRAL.sub("", _SERIES.sub("", lowered))
     left = _PLAIN.sub("", left.replace("losses", "").replace("loss", "").replace("损失", "").replace("误差", ""))
+    beside_word = _LAST_WORD.search(lead[: len(lead) - len(prefix)])
+    if beside_word and series_in(snake(beside_word.group())):
+        key = f"{beside_word.group().strip()} {key}"
     return Meaning(key[:60], series, 1 if left else 0)
+
+
+def column_meaning(name: bytes) -> Meaning | None:
+    """Return what the loss is that a column, a key or a tag names; `None` where it names none."""
+    match = _COLUMN.match(name)
+    return meaning(match[1], match[2], match[3], b"") if match else None
 
 
 def decoded(raw: bytes) -> str:

@@ -65,7 +65,7 @@ def _tests(check: Check, message: str) -> list[dict[str, Any]]:
             check,
             "pass" if number < passed else "fail",
             weight if number < passed else 0,
-            "" if number else message,
+            message if number == passed else "",  # the first that is lost says why
             f" [{number + 1}/{count}]",
         )
         for number in range(count)

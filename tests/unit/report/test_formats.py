@@ -23,7 +23,7 @@ import pytest
 
 from pytest_dockerlab.errors import UsageError
 from pytest_dockerlab.report.curve import sparkline
-from pytest_dockerlab.report.formats import FORMATS, Context, NoGrade, actions, annotations, github_classroom
+from pytest_dockerlab.report.formats import FORMATS, Context, NoGrade, actions, annotate, github_classroom
 
 Load = Callable[[str], dict[str, Any]]
 Make = Callable[..., dict[str, Any]]
@@ -204,7 +204,7 @@ def test_the_summary_is_bounded(make: Make) -> None:
 def test_annotations_are_the_ten_that_matter_most(make: Make) -> None:
     checks = {f"check{number}": ("failed", 0, number + 1) for number in range(12)} | {"late": ("infra", 0, 1)}
     facts = {"dockerfile": {"path": "lab/Dockerfile", "findings": [{"line": 3, "message": "m", "rule": "r"}] * 30}}
-    found = annotations.choose(make(checks, facts=facts))
+    found = annotate.choose(make(checks, facts=facts))
     assert len(found) == 10
     assert found[0].title.startswith("no grade")
     assert [item.title for item in found[1:3]] == ["Check check11 (0/12)", "Check check10 (0/11)"]
@@ -247,7 +247,7 @@ def test_sparkline() -> None:
 
 
 def test_any_json_number_is_a_loss(make: Make) -> None:
-    values = [10**400, -(10**400), True, None, "NaN", "x", 1, {}]
+    values: list[Any] = [10**400, -(10**400), True, None, "NaN", "x", 1, {}]
     facts = {"loss": {"points": [{"value": value, "series": "train"} for value in values] + [7]}}
     results = make({"loss": ("passed", 1, 1)}, facts=facts)
     assert "`×××▁`" in FORMATS["step-summary"].convert(results)

@@ -21,6 +21,7 @@ from pytest_dockerlab.images.recipes import Recipe
 
 # The engine is silent while a step unpacks packages; without a byte for this long it is gone.
 BUILD_IDLE_S = 600
+_COMMAND = re.compile(r"(The command '[^']{1,60})(?s:.*)(?=' returned)")  # a whole RUN can be a page long
 _STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
 
 
@@ -111,7 +112,8 @@ def engine_errors(doing: str, progress: Progress | None = None) -> Iterator[None
         yield
     except (BuildError, APIError) as error:
         reason = error.msg if isinstance(error, BuildError) else (error.explanation or error)
-        text = f"{doing.capitalize()} failed: {reason}{progress.last_lines() if progress else ''}"
+        short = _COMMAND.sub(r"\1…", str(reason))
+        text = f"{doing.capitalize()} failed: {short}{progress.last_lines() if progress else ''}"
         raise _kind(text)(text) from error
     except (requests.RequestException, DockerException, OSError) as error:
         raise EngineUnavailable(f"The engine went away while {doing}: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import threading
 import time
@@ -15,6 +16,7 @@ from pytest_dockerlab.errors import InfraError
 Say = Callable[[str], None]
 TAIL_LINES = 20  # what a failure shows
 LINE_LENGTH = 160
+_TERMINAL_CODE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 GRACE_S = 10  # after SIGINT, for a command to put away what it made
 
 
@@ -36,7 +38,7 @@ class Progress:
 
     def line(self, text: str) -> None:
         """Keep a line of the log; say it when nothing was said for a while."""
-        text = "".join(c if c.isprintable() else " " for c in text).strip()[:LINE_LENGTH]
+        text = "".join(c if c.isprintable() else " " for c in _TERMINAL_CODE.sub("", text)).strip()[:LINE_LENGTH]
         if not text:
             return
         self.tail.append(text)

@@ -20,7 +20,7 @@ from typing import Protocol
 from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.errors import UsageError
 from pytest_dockerlab.serve.answers import EXPECTED, Answer, read_answer
-from pytest_dockerlab.serve.causes import Cause
+from pytest_dockerlab.serve.causes import Cause, lines_of
 from pytest_dockerlab.serve.http import HttpAnswer, HttpClient, HttpRequest, Listening, multipart
 
 # Why a server is not ready. Each is a code for `facts.Serving.reason`; the detail beside it says what was seen.
@@ -228,7 +228,7 @@ def wait_for(
             return answer, None
         cause = hopeless()
         if cause is None and not line.alive():
-            cause = Cause("exited", "The container ended before the server answered.")
+            cause = _exited(line)
         if cause is not None or deadline.passed:
             return answer, cause
         time.sleep(min(0.05, deadline.remaining_s))
@@ -250,10 +250,16 @@ def judge_canary(answer: HttpAnswer, meant: Answer) -> Cause | None:
     return Cause("unreadable" if answer.ok else "bad_answer", meant.sentence)
 
 
+def _exited(line: Line) -> Cause:
+    last = next((text.strip() for text in reversed(lines_of(line.log_tail())) if text.strip()), None)
+    told = f" Its last line: {last[:200]}" if last else " It wrote nothing."
+    return Cause("exited", f"The container ended before the server answered.{told}")
+
+
 def nothing_there(line: Line, port: int, listening: Listening) -> Cause:
     """Return why no answer came: nothing listens, or something does on another port."""
     if not line.alive():
-        return Cause("exited", "The container ended before the server answered.")
+        return _exited(line)
     if listening.addresses(port):
         return Cause("timeout", f"Port {port} is open and no answer came in time.")
     if listening.sockets:

@@ -8,6 +8,7 @@ minutes after it died.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from urllib.parse import quote, urlencode
 
@@ -42,6 +43,14 @@ def _message(answer: HttpAnswer) -> tuple[str, str]:
 
 def _wants_token(answer: HttpAnswer) -> bool:
     return answer.status in (400, 401, 403) and b"InvalidKeyException" in answer.body
+
+
+def _elsewhere(log: str, port: int) -> Cause | None:
+    """Return the cause where TorchServe says that it serves on another port; it needs no more waiting then."""
+    bound = re.findall(r"Inference API bind to: (\S{1,200}?:([0-9]{1,5}))\s", log)
+    if not bound or any(int(number) == port for _, number in bound):
+        return None
+    return Cause("other_port", f"Nothing listens on port {port}: TorchServe serves on {bound[-1][0]}.")
 
 
 TOKEN = Cause(
@@ -95,7 +104,8 @@ class TorchServe:
         seen = _Seen(deadline)
 
         def hopeless() -> Cause | None:
-            return torchserve_cause(line.log_tail())
+            log = line.log_tail()
+            return torchserve_cause(log) or _elsewhere(log, port)
 
         ping = HttpRequest("/ping", port=port, timeout_s=QUICK_S, retry_on=("refused", "reset", "empty"))
         answer, cause = wait_for(line, ping, deadline, lambda one: one.status is not None, hopeless)
@@ -214,7 +224,11 @@ class TorchServe:
                 listed = f"; the management API lists: {', '.join(seen.models[:5])}" if seen.models else ""
                 return seen.result(Cause("model_name", f"{message}{listed}."))
         if answer.status is not None and answer.status >= 500 and answer.error is None:
-            cause = prediction_cause(line.log_tail())
+            log = line.log_tail()
+            died = torchserve_cause(log)  # the canary was waiting for the worker, and got its death for an answer
+            if died is not None:
+                return seen.result(died)
+            cause = prediction_cause(log)
             told = cause.sentence if cause else f"status {answer.status}: {_message(answer)[1]}"
             reason = cause.reason if cause else "handler_error"
             return seen.result(Cause(reason, f"The handler fails on a digit. {told}"))

@@ -21,6 +21,10 @@ class _Exit4(click.ClickException):
     exit_code = _USAGE
 
 
+class _Wrong(click.UsageError):
+    exit_code = _USAGE
+
+
 class _Command(click.Command):
     """Wrong usage ends with 4, as pytest's does, and not with click's 2."""
 
@@ -28,8 +32,7 @@ class _Command(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
-            error.exit_code = _USAGE
-            raise
+            raise _Wrong(error.format_message(), error.ctx) from error
 
 
 @click.command(

@@ -143,6 +143,7 @@ def _not_finite(points: Sequence[LossPoint]) -> Verdict | None:
         " too high, a logarithm of 0 or a division by 0 are the usual causes.",
         "nan" if math.isnan(first.value) else "inf",
         points=len(points),
+        first=points[0].value if math.isfinite(points[0].value) else None,
     )
 
 

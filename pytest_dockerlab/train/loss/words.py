@@ -16,12 +16,13 @@ class Meaning(NamedTuple):
     rank: int  # 0: the loss itself; 1: one component of it, taken only where nothing better is printed
 
 
-_VALIDATION = r"valid(?:ation|ating|ate)?|val|vali|dev|eval(?:uation|uating|uate)?|holdout|验证|评估"
-_TEST = r"test(?:ing|set)?|测试"
-_TRAIN = r"train(?:ing|er|set)?|fit|训练"
+_VALIDATION = r"valid(?:ation|ating|ate)?|val|vali|dev|eval(?:uation|uating|uate)?|holdout"
+_TEST = r"test(?:ing|set)?"
+_TRAIN = r"train(?:ing|er|set)?|fit"
 _SERIES = re.compile(
     rf"(?:(?<![a-z])(?:(?P<validation>{_VALIDATION})|(?P<test>{_TEST})|(?P<train>{_TRAIN}))(?![a-z]))"
     r"|(?P<validation_joined>val(?:id)?(?=loss))|(?P<test_joined>test(?=loss))|(?P<train_joined>train(?=loss))"
+    r"|(?P<validation_zh>验证|评估)|(?P<test_zh>测试)|(?P<train_zh>训练)"
 )
 # A number beside one of these is a setting, a record or a file name, not a reading of the loss.
 _NOT_A_READING = re.compile(
@@ -50,7 +51,7 @@ def series_in(text: str) -> Series | None:
     found = None
     for match in _SERIES.finditer(text):
         found = match.lastgroup
-    return Series(found.removesuffix("_joined")) if found else None
+    return Series(found.split("_")[0]) if found else None
 
 
 def meaning(before: bytes, word: bytes, after: bytes, aside: bytes) -> Meaning | None:

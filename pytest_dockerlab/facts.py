@@ -242,6 +242,17 @@ class Predictions:
         return sum(item.got == item.expected for item in self.items)
 
 
+@dataclass(frozen=True, config=FACT)
+class Environment:
+    """The machine and the engine of a run."""
+
+    cpus: int
+    memory_bytes: int
+    os: str
+    engine: str
+    gpus: tuple[dict[str, Any], ...] = ()
+
+
 Fact = TypeVar("Fact")
 
 

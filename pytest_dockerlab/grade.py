@@ -14,13 +14,14 @@ from pytest_dockerlab import __version__, checks
 from pytest_dockerlab.assignment import Assignment, CheckSpec, Title
 from pytest_dockerlab.checks.base import CheckResult, Judgement, Outcome
 from pytest_dockerlab.deadline import Deadline
-from pytest_dockerlab.engine.base import Engine, EngineInfo
+from pytest_dockerlab.engine.base import Engine
 from pytest_dockerlab.engine.labels import new_run_id
 from pytest_dockerlab.errors import Blocked, CheckFailed, DockerLabError, InfraError, StudentError, UsageError
-from pytest_dockerlab.facts import to_dict
+from pytest_dockerlab.facts import Environment, to_dict
 from pytest_dockerlab.observer import Observer, Silent
 from pytest_dockerlab.pipeline import Pipeline, stored_facts
 from pytest_dockerlab.settings import Settings
+from pytest_dockerlab.stages.accelerator import AcceleratorPlan
 from pytest_dockerlab.stages.context import RunContext
 from pytest_dockerlab.store import RunStore, run_key
 from pytest_dockerlab.submission import Submission
@@ -50,7 +51,7 @@ class Grade:
     checks: tuple[CheckResult, ...]
     facts: dict[str, object]
     folder: Path
-    engine: EngineInfo | None = None
+    environment: Environment | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     total_s: float = 0.0
     reused: frozenset[str] = frozenset()
@@ -75,7 +76,7 @@ class Grade:
 
     def to_results(self) -> dict[str, Any]:
         """Return `results.json`, schema `dockerlab/results/v1`."""
-        info = self.engine
+        machine = self.environment
         return {
             "schema": SCHEMA,
             "dockerlab_version": __version__,
@@ -90,11 +91,11 @@ class Grade:
                 for name in ("build", "train", "loss", "artifact", "serve", "predict")
             },
             "environment": {
-                "cpus": info.cpus if info else 0,
-                "memory_bytes": info.memory_bytes if info else 0,
-                "gpus": [],
-                "os": info.os if info else platform.platform(),
-                "engine": str(info) if info else "none was needed: all facts were stored",
+                "cpus": machine.cpus if machine else 0,
+                "memory_bytes": machine.memory_bytes if machine else 0,
+                "gpus": [dict(one) for one in machine.gpus] if machine else [],
+                "os": machine.os if machine else platform.platform(),
+                "engine": machine.engine if machine else None,
                 "frameworks": {},
                 "cuda": None,
             },
@@ -122,7 +123,6 @@ class Grading:
         self.notes: list[str] = []
         self._open_engine = open_engine or _docker
         self._engine: Engine | None = None
-        self._engine_info: EngineInfo | None = None
         self._results: dict[str, CheckResult] = {}
         self._judgements: dict[str, Judgement] = {}
         self._announced: set[str] = set()
@@ -265,7 +265,7 @@ class Grading:
             checks=done,
             facts=self.pipeline.facts,
             folder=self.store.folder,
-            engine=self._engine_info,
+            environment=self.store.load("environment", Environment),
             seconds=self.pipeline.seconds,
             total_s=time.monotonic() - self._started,
             reused=self.pipeline.reused,
@@ -282,19 +282,25 @@ class Grading:
         """Return the engine, connected; raises `EngineUnavailable`."""
         if self._engine is None:
             self._engine = self._open_engine()
-            self._engine_info = self._engine.info()
         return self._engine
 
     def _context(self) -> RunContext:
+        engine, spec, run_id = self.engine(), self.assignment.spec, new_run_id()
+        choice = self.settings.gpu if "gpu" in self.settings.given else spec.train.gpu
+        plan = AcceleratorPlan(engine, choice, spec.gpu.min_memory, spec.gpu.wait, run_id)
+        info = engine.info()
+        machine = Environment(info.cpus, info.memory_bytes, info.os, str(info), tuple(plan.describe()))
+        self.store.save("environment", machine)
         return RunContext(
             submission=self.submission,
             assignment=self.assignment,
             settings=self.settings,
-            engine=self.engine(),
+            engine=engine,
             store=self.store,
             observer=self.observer,
-            run_id=new_run_id(),
-            deadline=Deadline.after(self.assignment.spec.timeouts.total),
+            run_id=run_id,
+            deadline=Deadline.after(spec.timeouts.total),
+            accelerator=plan,
         )
 
     def _reusable(self) -> dict[str, object]:

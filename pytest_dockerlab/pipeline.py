@@ -62,7 +62,9 @@ class Pipeline:
 
     def dockerfile(self) -> DockerfileFound:
         """Find the Dockerfile."""
-        return self._stage("dockerfile", DockerfileFound, lambda: build_stage.find(self.context, on_gpu=False))
+        return self._stage(
+            "dockerfile", DockerfileFound, lambda: build_stage.find(self.context, self.context.accelerator.on_gpu())
+        )
 
     def build(self) -> ImageBuild:
         """Build the training image."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pytest_dockerlab.assignment import Assignment
 from pytest_dockerlab.checks.base import Judgement, failed, passed
+from pytest_dockerlab.checks.training import build_error
 from pytest_dockerlab.facts import Predictions, Serving
 
 
@@ -17,9 +18,7 @@ def serve(fact: Serving) -> Judgement:
         )
     build = fact.image_build
     if build is not None and not build.ok:
-        step = next((step.name for step in build.steps if step.error), None)
-        where = f" in the step {step}" if step else ""
-        return failed(f"The serving image did not build{where}: {build.error}", None, build.log)
+        return failed(f"The serving image: {build_error(build)}", None, build.log)
     return failed(fact.detail or f"The server did not get ready ({fact.reason}).", fact.fix, fact.log, "serve.json")
 
 

@@ -10,7 +10,7 @@ from pytest_dockerlab.facts import Artifact, DockerfileFound, Ended, ImageBuild,
 def dockerfile(found: DockerfileFound) -> Judgement:
     """There is a Dockerfile with a `FROM`."""
     if found.path is not None and found.problem is None:
-        return passed(f"{found.path}, from {', '.join(found.bases) or 'scratch'}.", found.path)
+        return passed(f"{found.path}, from {', '.join(found.bases) or 'scratch'}.", "dockerfile.json")
     if found.files == 0:
         return failed("The folder is empty.", "Hand in your Dockerfile and the files that it copies.")
     if found.path is None:
@@ -21,8 +21,23 @@ def dockerfile(found: DockerfileFound) -> Judgement:
             'Name it `Dockerfile`, or say where it is in dockerlab.toml: [train] dockerfile = "…".',
         )
     if found.problem == "empty":
-        return failed(f"{found.path} is empty.", "Begin with a `FROM` line.", found.path)
-    return failed(f"{found.path} has no FROM instruction.", "Its first instruction names a base image.", found.path)
+        return failed(f"{found.path} is empty.", "Begin with a `FROM` line.", "dockerfile.json")
+    return failed(
+        f"{found.path} has no FROM instruction.", "Its first instruction names a base image.", "dockerfile.json"
+    )
+
+
+def build_error(fact: ImageBuild) -> str:
+    """Return in one sentence where a build failed: the step, the last line that it wrote, the builder's own words."""
+    step = next((step.name for step in fact.steps if step.error), None)
+    if step is None:
+        return f"The build failed: {fact.error}"
+    # Our build log puts `#N` before a step's lines, and `#N ERROR` at its end.
+    ended = next((line.split(" ", 1)[0] for line in reversed(fact.log_tail) if " ERROR: " in line), "#?")
+    written = [line.removeprefix(ended).strip() for line in fact.log_tail if line.startswith(f"{ended} ")]
+    last = next((line for line in reversed(written) if line and not line.startswith(("ERROR: ", step[:20]))), None)
+    said = f'"{last}" ' if last else ""
+    return f"The build failed in the step {step}: {said}({fact.error})"
 
 
 def build(fact: ImageBuild) -> Judgement:
@@ -39,9 +54,7 @@ def build(fact: ImageBuild) -> Judgement:
             "Make that step shorter: a slimmer base image, fewer packages, a mirror near you.",
             fact.log,
         )
-    step = next((step.name for step in fact.steps if step.error), None)
-    where = f" in the step {step}" if step else ""
-    return failed(f"The build failed{where}: {fact.error}", None, fact.log)
+    return failed(build_error(fact), None, fact.log)
 
 
 ENDS = {

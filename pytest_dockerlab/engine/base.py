@@ -35,6 +35,8 @@ class EngineInfo:
     cgroup_version: str = ""
     cgroup_driver: str = ""
     builder: str = ""
+    local: bool = True  # on this machine, so that its devices and processes are the engine's too
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)  # the API's own words
 
     def __str__(self) -> str:
         """Return e.g. `Docker 26.1.5`."""
@@ -200,6 +202,9 @@ class Engine(Protocol):
 
     def usage(self, container: str) -> Usage:
         """Return what it has used so far; an empty `Usage` once it has ended."""
+
+    def pids(self, container: str) -> list[int]:
+        """Return its processes, by the host's numbers; none once it has ended."""
 
     def written_bytes(self, container: str) -> int | None:
         """Return the bytes in the container's own writable layer."""

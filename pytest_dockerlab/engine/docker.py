@@ -104,6 +104,8 @@ class DockerEngine:
                 cgroup_version=str(info.get("CgroupVersion", "")),
                 cgroup_driver=str(info.get("CgroupDriver", "")),
                 builder=classic.NAME if podman or not buildx.buildx_version() else buildx.NAME,
+                local=self.host.startswith("unix://"),
+                raw=info,
             )
         return self._info
 
@@ -281,6 +283,18 @@ class DockerEngine:
             except NotFound:
                 return Usage()
         return _usage(data)
+
+    def pids(self, container: str) -> list[int]:
+        """`docker top`."""
+        try:
+            with engine_errors("listing a container's processes"):
+                top = self._api.top(container)
+        except EngineUnavailable:
+            raise
+        except InfraError:  # it ended meanwhile
+            return []
+        column = [title.upper() for title in top["Titles"]].index("PID")
+        return [int(row[column]) for row in top["Processes"] or []]
 
     def written_bytes(self, container: str) -> int | None:
         """Ask the engine to measure the writable layer; it walks the layer's files, so ask seldom."""

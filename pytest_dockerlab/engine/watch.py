@@ -42,7 +42,7 @@ class Watch:
     """Runs one created container to its end.
 
     The output goes to `log` (head and tail, capped) and, raw, to `on_output` with the seconds since the start.
-    `on_tick` is called about every second with the container's process id, for measurements of GPUs.
+    `on_tick` is called about every second, for measurements of GPUs.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Watch:
         limits: Limits,
         log: Path,
         on_output: Callable[[bytes, float], None] = lambda _data, _at: None,
-        on_tick: Callable[[int], None] = lambda _pid: None,
+        on_tick: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare; nothing starts yet."""
         self._engine = engine
@@ -136,7 +136,7 @@ class Watch:
             if now >= next_usage:
                 next_usage = now + USAGE_EVERY_S
                 self._sample()
-                self._on_tick(state.pid)
+                self._on_tick()
             if now >= next_disk:
                 self._written = self._engine.written_bytes(self._container) or 0
                 # Measuring a full layer takes long: never spend more than about a fifth of the time on it.

@@ -17,6 +17,7 @@ from pytest_dockerlab.facts import BaseImage
 from pytest_dockerlab.images import names
 from pytest_dockerlab.observer import Observer
 from pytest_dockerlab.settings import Settings
+from pytest_dockerlab.stages.accelerator import AcceleratorPlan
 from pytest_dockerlab.store import RunStore
 from pytest_dockerlab.submission import Submission
 
@@ -35,6 +36,7 @@ class RunContext:
     observer: Observer
     run_id: str
     deadline: Deadline
+    accelerator: AcceleratorPlan
     _containers: list[str] = field(default_factory=list)
     _images: list[str] = field(default_factory=list)
 
@@ -102,6 +104,10 @@ class RunContext:
         for name in bases:
             target = names.resolve(name, *maps)
             config = self.engine.image(target) if target else None
+            if target and config is None and target.startswith("dockerlab/"):
+                raise ImageUnavailable(
+                    f"{name} is to be replaced by {target}, which is not on this engine.", fix="dockerlab images ensure"
+                )
             replaced.append(BaseImage(name, target, standin=config is not None and STANDIN in config.labels))
         return tuple(replaced)
 
@@ -118,6 +124,7 @@ class RunContext:
 
     def close(self) -> None:
         """Remove what is left; an engine that is gone by now is left to the reaper of the next run."""
+        self.accelerator.close()
         if self.settings.keep:
             return
         for container in reversed(self._containers):

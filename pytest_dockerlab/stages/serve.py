@@ -136,7 +136,8 @@ def _launch(context: RunContext, tag: str) -> Server:
     if refused:
         raise InfraError(f"Our client container does not start: {refused}")
     image = context.image(tag)
-    container = context.create(sandbox.server(tag, image, spec.limits, context.labels("serve"), client))
+    granted = context.accelerator.acquire(image, context.observer.note, context.settings.lang)
+    container = context.create(sandbox.server(tag, image, spec.limits, context.labels("serve"), client, granted.grant))
     watch = Watch(context.engine, container, spec.limits, context.store.file(LOG))
     http = ExecHttpClient(lambda argv, stdin, end, most: context.engine.exec(client, argv, stdin, end, most))
     running = Server(context, client, container, watch, Line(http))

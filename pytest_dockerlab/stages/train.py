@@ -9,7 +9,7 @@ from pytest_dockerlab import sandbox
 from pytest_dockerlab.data.mnist import ensure_mnist
 from pytest_dockerlab.engine.base import ImageConfig, Mount
 from pytest_dockerlab.engine.watch import Watch
-from pytest_dockerlab.facts import Accelerator, Artifact, ImageBuild, LossCurve, TrainingRun
+from pytest_dockerlab.facts import Artifact, ImageBuild, LossCurve, TrainingRun
 from pytest_dockerlab.stages import artifact
 from pytest_dockerlab.stages.context import RunContext
 
@@ -37,27 +37,36 @@ def run(context: RunContext, build: ImageBuild) -> tuple[TrainingRun, LossCurve,
 
     with context.container(sandbox.probe(tag, context.labels("inspect"))) as probe:
         mounts = _data_mounts(context, image, probe)
+        granted = context.accelerator.acquire(image, context.observer.note, context.settings.lang)
         container_spec = sandbox.training(
-            tag, image, spec.limits, context.labels("train"), mounts, network=spec.train.network
+            tag, image, spec.limits, context.labels("train"), mounts, granted.grant, network=spec.train.network
         )
         with context.container(container_spec) as container:
-            log = context.store.file(LOG)
-            watched = Watch(context.engine, container, spec.limits, log, on_output).run(
+
+            def on_tick() -> None:
+                if granted.watch is not None:
+                    granted.watch.sample(context.engine.pids(container))
+
+            watched = Watch(context.engine, container, spec.limits, context.store.file(LOG), on_output, on_tick).run(
                 context.deadline.sooner(spec.timeouts.train)
             )
+            used = granted.watch.result() if granted.watch is not None else None
             with lock:
                 curve = reader.finish()
             fact = TrainingRun(
                 ended=watched.ended,
                 exit_code=watched.exit_code,
                 seconds=watched.seconds,
-                accelerator=Accelerator(reason="no GPU was asked for"),
+                accelerator=granted.fact,
                 command=(*image.entrypoint, *image.cmd),
                 workdir=image.workdir,
                 data_mounts=tuple(mount.target for mount in mounts),
                 cpu_s=watched.cpu_s,
                 peak_rss_bytes=watched.peak_bytes,
                 bytes_written=watched.written_bytes,
+                gpu_s=used.seconds if used else None,
+                gpu_peak_bytes=used.peak_bytes if used else None,
+                gpu_used=used.used if used else None,
                 runtime=container_spec.runtime,
                 log=LOG,
                 log_bytes=watched.log_bytes,

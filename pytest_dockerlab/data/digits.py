@@ -21,6 +21,17 @@ MAX_LABELS_BYTES = 512 * 1024
 MAX_PNG_BYTES = 64 * 1024  # a 28x28 image takes about 300 bytes
 
 
+# All that Pillow raises for a file that is broken, or that unpacks to more than it is willing to.
+_UNREADABLE = (
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+    OSError,
+    SyntaxError,
+    ValueError,
+)
+
+
 @dataclass(frozen=True, eq=False)
 class Digit:
     """One image and what it shows. The label stays with the judge; only `png` is ever sent."""
@@ -104,5 +115,5 @@ def _pixels(path: Path, png: bytes) -> Pixels:
                 seen = f"{image.width}x{image.height}, mode {image.mode}"
                 raise _broken(path, f"{seen}; it has to be {SIDE}x{SIDE}, mode L (8-bit grey)")
             return np.array(image, dtype=np.uint8)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except _UNREADABLE as error:
         raise _broken(path, "not a readable PNG") from error

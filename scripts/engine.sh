@@ -62,22 +62,22 @@ podman_host() {
   return 1
 }
 
-# Seen once: docker0 was gone while dockerd ran, and no container could start ("adding interface … to bridge docker0
-# failed"). Only a new start makes it again; only our own dockerd is restarted, and only while it runs nothing.
+# A second dockerd that is started with --bridge=none deletes docker0 under the first one, and then no container starts
+# ("adding interface … to bridge docker0 failed"). Made anew by hand it serves again, without a restart that would end
+# what runs. Only for the dockerd that this script started: another one's bridge may rightly be out of sight.
 mend_lost_bridge() {
-  local pid
+  local pid subnet gateway
   pid=$(cat "$STATE_DIR/dockerd.pid" 2>/dev/null || true)
   [ -n "$pid" ] && grep -q dockerd "/proc/$pid/comm" 2>/dev/null || return 0
-  [ -z "${DOCKER_HOST:-}" ] && [ ! -e /sys/class/net/docker0 ] || return 0
-  docker network inspect bridge 2>/dev/null | grep -q '"com.docker.network.bridge.name": "docker0"' || return 0
-  if [ -n "$(docker ps -q 2>/dev/null)" ]; then
-    say "the engine has lost its network bridge docker0: end its containers, then run this again"
-    exit 1
-  fi
-  say "the engine has lost its network bridge docker0; starting it anew"
-  as_root kill "$pid"
-  for _ in $(seq "$ASK_SECONDS"); do [ -d "/proc/$pid" ] || break; sleep 1; done
-  start_daemon
+  [ -z "${DOCKER_HOST:-}" ] && [ ! -e /sys/class/net/docker0 ] && have ip && may_be_root || return 0
+  read -r subnet gateway < <(docker network inspect bridge --format \
+    '{{if eq (index .Options "com.docker.network.bridge.name") "docker0"}}{{with index .IPAM.Config 0}}{{.Subnet}} {{.Gateway}}{{end}}{{end}}' \
+    2>/dev/null) || return 0
+  [ -n "$gateway" ] || return 0
+  say "the engine has lost its network bridge docker0; making it anew"
+  as_root ip link add docker0 type bridge
+  as_root ip address add "$gateway/${subnet#*/}" dev docker0
+  as_root ip link set docker0 up
 }
 
 # A killed daemon leaves its pid file; the number can since belong to another program, and dockerd then refuses to start.

@@ -233,7 +233,7 @@ class Grading:
             message=message,
             blocked_by=blocked_by,
             duration_s=duration_s,
-            hints=({"rule": f"{check_id}-{outcome.value}", "cause": message, "fix": fix},) if fix else (),
+            hints=({"rule": f"{check_id}-{outcome.value}", "cause": "", "fix": fix},) if fix else (),
             evidence=evidence,
         )
         self._results[check_id] = result

@@ -25,7 +25,6 @@ from pytest_dockerlab.data.mnist import ensure_mnist, find_mnist, problem_with
 from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.errors import DiskFull, InfraError, UsageError
 
-
 SUBSET_SHA256 = "c673fa5d2556364b5c69b078371afb673550e46b1bea3af8d0acd1dfb1cac2dc"
 
 

@@ -230,6 +230,7 @@ class Predictions:
     """All digits that were asked, in the order of asking."""
 
     items: tuple[Prediction, ...] = ()
+    probes: tuple[Prediction, ...] = ()  # asked beside the digits that count: some again, some inverted, transposed
     error: str | None = None  # set where the server went away in the middle
     log_tail: tuple[str, ...] = ()
     log: str | None = None

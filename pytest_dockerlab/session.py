@@ -99,7 +99,8 @@ class DockerLabSession:
         """Show the effective configuration."""
         return [
             f"dockerlab: {self.assignment.name} <- {self.submission.root}",
-            f"dockerlab: gpu {self.settings.gpu}, language {self.settings.lang}, results in {self.grading.store.folder}",
+            f"dockerlab: gpu {self.settings.gpu}, language {self.settings.lang}, runtime {self.settings.runtime}",
+            f"dockerlab: facts and evidence in {self.grading.store.folder}",
         ]
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:

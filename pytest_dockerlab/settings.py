@@ -83,6 +83,7 @@ class Settings:
     digits: Path | None = None
     fresh: bool = False
     keep: bool = False
+    secret: str = field(default="", repr=False)  # DOCKERLAB_SECRET: nobody without it can tell the digits beforehand
     given: frozenset[str] = frozenset()  # what did not come from a default, so that an assignment may set the rest
 
 
@@ -111,7 +112,8 @@ def resolve(
             values[option.key] = _value(option, raw, source, cwd)
             break
     submission = values.pop("submission", None) or default_submission or cwd
-    return Settings(submission=Path(submission).absolute(), given=frozenset(values), **values)
+    secret = environ.get("DOCKERLAB_SECRET", "")
+    return Settings(submission=Path(submission).absolute(), secret=secret, given=frozenset(values), **values)
 
 
 def _value(option: Option, raw: object, source: str, cwd: Path) -> object:

@@ -6,6 +6,7 @@ from pytest_dockerlab.assignment import Assignment
 from pytest_dockerlab.checks.base import Judgement, failed, passed
 from pytest_dockerlab.checks.training import build_error
 from pytest_dockerlab.facts import Predictions, Serving
+from pytest_dockerlab.serve import verdict
 
 
 def serve(fact: Serving) -> Judgement:
@@ -22,10 +23,22 @@ def serve(fact: Serving) -> Judgement:
     return failed(fact.detail or f"The server did not get ready ({fact.reason}).", fact.fix, fact.log, "serve.json")
 
 
+PREDICT_FIXES = {
+    "too_few_right": "Train longer, and prepare the pictures for serving exactly as for training.",
+    "always_same": "See that the handler loads the trained weights, and that it uses the picture it is sent.",
+    "order_dependent": "Answer from the picture alone.",
+    "inconsistent": "Call `model.eval()` before you answer.",
+    "inverted": "The digits are white on black, as in MNIST: do not invert them in the handler.",
+    "transposed": "Do not swap rows and columns in the handler.",
+    "imagenet": "Serve the model that you trained, with a handler of your own: this one is for ImageNet.",
+    "unreadable": "Answer with the digit (7), or with a score for each digit.",
+    "went_away": "Look at the log: the server has to answer many requests, several at a time.",
+}
+
+
 def predict(fact: Predictions, assignment: Assignment) -> Judgement:
     """At least `min_correct` of the digits come back right, and nothing about the answers says they were made up."""
-    table = assignment.spec.predict
-    sentence = f"{fact.correct} of {len(fact.items)} digits are right ({table.min_correct} are needed)."
-    if fact.correct >= table.min_correct:
-        return passed(sentence, "predict.json")
-    return failed(sentence, None, "predict.json", fact.log)
+    said = verdict.judge(fact, verdict.Rules(min_correct=assignment.spec.predict.min_correct), fact.probes)
+    if said.ok:
+        return passed(said.sentence, "predict.json")
+    return failed(said.sentence, PREDICT_FIXES[said.kind], "predict.json", fact.log)

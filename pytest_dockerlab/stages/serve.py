@@ -7,19 +7,22 @@ joined to it. Nothing else is reachable from there, the host included, and no po
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_dockerlab import dockerfiles, sandbox
+from pytest_dockerlab.data.digits import load_digits
 from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.engine.watch import Watch, Watched
 from pytest_dockerlab.errors import ImageUnavailable, InfraError
 from pytest_dockerlab.facts import MAX_RAW, Artifact, Ended, Prediction, Predictions, Serving
 from pytest_dockerlab.images import recipes
-from pytest_dockerlab.serve import ask
+from pytest_dockerlab.serve import draw
 from pytest_dockerlab.serve.base import Asker, Line, ModelServer, Readiness, ServeOptions, server
 from pytest_dockerlab.serve.fixes import FIXES
 from pytest_dockerlab.serve.http import ExecHttpClient
+from pytest_dockerlab.serve.verdict import Rules, wants_probes
 from pytest_dockerlab.stages import artifact as artifact_stage
 from pytest_dockerlab.stages import build as build_stage
 from pytest_dockerlab.stages.context import RunContext
@@ -169,7 +172,7 @@ def _open(
     options = _options(context)
     deadline = context.deadline.sooner(context.assignment.spec.timeouts.serve)
     try:
-        seen: Readiness = kind.open(running.line, options, ask.canary(context.settings.digits), deadline)
+        seen: Readiness = kind.open(running.line, options, load_digits(context.settings.digits)[0].png, deadline)
     except BaseException:
         running.stop()
         raise
@@ -207,16 +210,39 @@ def _open(
 def predict(context: RunContext, running: Server) -> Predictions:
     """Ask for the drawn digits and stop the server."""
     table = context.assignment.spec.predict
-    assert running.asker is not None
-    asker = running.asker
-    questions = ask.questions(context.settings.digits, table.images, context.submission.sha256)
+    seed = draw.seed_of(context.settings.secret, context.submission.sha256)
+    questions = draw.draw(load_digits(context.settings.digits), seed, table.images)
     deadline = context.deadline.sooner(context.assignment.spec.timeouts.predict)
     try:
-        requests = [asker.make(question.png) for question in questions]
-        answers = running.line.client.send(requests, deadline, concurrency=table.concurrency)
+        items = _ask(running, questions, deadline, table.concurrency)
+        probes = _ask(running, draw.again(questions, seed), deadline, table.concurrency)
+        rules = Rules(min_correct=table.min_correct)
+        if wants_probes(Predictions(items=items), rules):
+            for kind in draw.PROBES:
+                probes += _ask(running, draw.probes(questions, kind), deadline, table.concurrency)
         gone = None if running.alive() else "the server ended while it was asked"
     finally:
         running.stop()
+    times = sorted(item.ms for item in items if item.ms is not None and item.got is not None)
+    return Predictions(
+        items=items,
+        probes=probes,
+        error=gone,
+        log=LOG,
+        log_tail=running.watch.last_lines(),
+        p50_ms=times[len(times) // 2] if times else None,
+        p99_ms=times[min(len(times) - 1, int(len(times) * 0.99))] if times else None,
+    )
+
+
+def _ask(
+    running: Server, questions: Sequence[draw.Question], deadline: Deadline, concurrency: int
+) -> tuple[Prediction, ...]:
+    """Ask; the labels are put beside the answers here, outside of every container."""
+    assert running.asker is not None
+    asker = running.asker
+    requests = [asker.make(question.png) for question in questions]
+    answers = running.line.client.send(requests, deadline, concurrency=concurrency)
     items = []
     for question, answer in zip(questions, answers, strict=True):
         meant = asker.read(answer)
@@ -228,15 +254,7 @@ def predict(context: RunContext, running: Server) -> Predictions:
                 raw=answer.text(MAX_RAW),
                 ms=answer.ms,
                 status=answer.status,
-                error=None if meant.digit is not None else meant.sentence[:MAX_RAW],
+                error=None if meant.digit is not None else meant.how,
             )
         )
-    times = sorted(item.ms for item in items if item.ms is not None and item.got is not None)
-    return Predictions(
-        items=tuple(items),
-        error=gone,
-        log=LOG,
-        log_tail=running.watch.last_lines(),
-        p50_ms=times[len(times) // 2] if times else None,
-        p99_ms=times[min(len(times) - 1, int(len(times) * 0.99))] if times else None,
-    )
+    return tuple(items)

@@ -143,6 +143,8 @@ def private_engine():
     command = [dockerd, *(f"--{name}={value}" for name, value in options.items())]
     if setpriv := shutil.which("setpriv"):  # it must not outlive tests that are killed
         command = [setpriv, "--pdeathsig=TERM", *command]
+    # In a network namespace of its own: a dockerd with `--bridge=none` removes the machine's docker0 at its start.
+    command = ["unshare", "--net", *command]
     with (home / "log").open("wb") as log:
         daemon = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
     try:

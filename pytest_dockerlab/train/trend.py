@@ -59,6 +59,9 @@ class LossRules:
     # The loss of guessing, for a classifier of ten classes; a curve that ends there learnt nothing, however high it
     # began. `None` where the task has no such level.
     chance_level: Annotated[float, Field(gt=0)] | None = LN10
+    # A level that the loss has to end below, where the task has one (for ten classes a loss above ln 10 is worse than
+    # guessing, whatever it began with).
+    end_below: float | None = None
 
 
 DEFAULT_RULES = LossRules()
@@ -155,7 +158,7 @@ def _trend(values: Sequence[float], lost: int, rules: LossRules) -> Verdict:
     first, last = median(values[:heads]), median(values[-tails:])
     if values[0] > first and stands_out(values):
         heads, first = 1, values[0]  # a fast learner: its first points are low but for the very first
-    elif positive and first > 2 * values[0] > 0:
+    elif positive and values[0] > 0 and (first > 2 * values[0] or (_shot_up(values) and first > values[0])):
         heads, first = 1, values[0]  # it shot up at once: coming down from there is no learning
     drop = relative_change(first, last, positive)
 
@@ -182,20 +185,33 @@ def _trend(values: Sequence[float], lost: int, rules: LossRules) -> Verdict:
             f"{' = ln 10' if rules.chance_level == LN10 else ''}, the loss of guessing ({levels}, {over}): nothing was"
             " learnt. Are images and labels still in step, and is the learning rate above 0?",
         )
+    if rules.chance_level is not None and _exploded_first(values, rules.chance_level, rules):
+        return verdict(
+            VerdictKind.DIVERGED,
+            "exploded_first",
+            f"After a first reading of {_number(values[0])} the loss stays at {_number(median(values[1:]))} ({over}),"
+            f" which is worse than guessing ({_number(rules.chance_level)}): it blew up at the beginning; try a much"
+            " smaller learning rate.",
+        )
+    if rules.end_below is not None and last >= rules.end_below and drop >= rules.min_relative_drop:
+        return verdict(
+            VerdictKind.FLAT,
+            "ends_too_high",
+            f"The loss fell {levels}, {over}, and has to end below {_number(rules.end_below)}: train longer, or with"
+            " another learning rate.",
+        )
     if drop >= rules.min_relative_drop and _falls(values, drop, rules):
         return verdict(
             VerdictKind.DECREASED,
             "decreased",
             f"The loss fell by {_percent(drop)}, {levels}, {over} ({_p(p_value)}).",
         )
-    peak = max(values)
-    shot_up = positive and peak > _SHOT_UP * values[0] > 0 and values.index(peak) < count // 2 and last < 0.5 * peak
-    if shot_up and drop < rules.min_relative_drop and falling_p(values[1:]) <= rules.alpha:
+    if positive and drop < rules.min_relative_drop and _shot_up(values) and falling_p(values[1:]) <= rules.alpha:
         return verdict(
             VerdictKind.DIVERGED,
             "shot_up",
-            f"The loss shot up from {_number(values[0])} to {_number(peak)} and came back to {_number(last)} only"
-            f" ({over}): try a much smaller learning rate.",
+            f"The loss shot up from {_number(values[0])} to {_number(max(values))} and came back to {_number(last)}"
+            f" only ({over}): try a much smaller learning rate.",
         )
     rise_p = rising_p(values)
     if -drop >= _RISE and rise_p <= rules.alpha:
@@ -262,6 +278,28 @@ def _falls(values: Sequence[float], drop: float, rules: LossRules) -> bool:
     """Say whether a test finds a fall; below five points none can, and every step has to go down, by half in all."""
     p_value = falling_p(values)
     return p_value <= rules.alpha or (len(values) < SMALL and p_value < 1 and drop >= 0.5)
+
+
+def _shot_up(values: Sequence[float]) -> bool:
+    """Say whether the loss rose to many times its first value early on, and came back in part at least."""
+    peak = max(values)
+    at = values.index(peak)
+    return peak > _SHOT_UP * values[0] > 0 and at < len(values) // 2 and median(values[at + 1 :]) < 0.5 * peak
+
+
+def _exploded_first(values: Sequence[float], chance: float, rules: LossRules) -> bool:
+    """Say whether only the first reading is high, and the others stay at a level that is worse than guessing.
+
+    So do the epoch means of a run that blew up within its first epoch: 38.1, 5.7, 6.0, 5.8, 5.7. A task whose loss is
+    not that of a classifier can look the same with a good model, and sets `chance_level` to `None`.
+    """
+    rest = values[1:]
+    level = median(rest)
+    if level <= (1 + _NEAR_CHANCE) * chance or values[0] < _SHOT_UP * level:
+        return False
+    half = len(rest) // 2
+    change = relative_change(median(rest[:half]), median(rest[half:]), positive=True)
+    return change < rules.min_relative_drop
 
 
 def _at_chance(values: Sequence[float], last: float, level: float, alpha: float) -> bool:

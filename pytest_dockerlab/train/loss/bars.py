@@ -7,7 +7,12 @@ from typing import NamedTuple
 
 from pytest_dockerlab.facts import Series
 
-_KERAS = re.compile(rb"\s{0,8}(\d{1,9})/(\d{1,9}|Unknown|None)\s(\S)")
+# Keras 3: `12/94 ━━━ 1s 5ms/step - loss: 0.5`; Keras 2: `12/94 [==>...] - ETA: 1s - loss: 0.5`; at `verbose=2` both:
+# `94/94 - 1s - loss: 0.5`
+_KERAS = re.compile(
+    rb"\s{0,8}(\d{1,9})/(\d{1,9}|Unknown|None)\s"
+    rb"(?:(-\s\d{1,7}m?s\s)|\[[=>.]{1,99}\]\s|(?:\xe2\x94\x81){1,99}|\S{0,8}\s?\d{1,9}[a-z\xb5\xc2\xce\xbc]{1,4}\s[^-\n]{0,32}/step)"
+)
 _KERAS_EPOCH = re.compile(rb"\s{0,8}Epoch (\d{1,7})/(\d{1,7})\s*\Z")
 _TQDM = re.compile(
     rb"(?:\d{1,3}%\|[^|\n]{0,400}\|\s{0,16}([\d.]{1,16}[kKMGT]?)/[\d.?]{1,16}[kKMGT]?|(\d{1,16})it)"
@@ -41,6 +46,22 @@ def tqdm_frame(line: bytes) -> TqdmFrame | None:
     return TqdmFrame(label + behind, at, len(label), match.end() - len(label), b"v_num=" in behind)
 
 
+class KerasFrame(NamedTuple):
+    """One drawing of a Keras bar: where in the line the count and the total are; `flat` at `verbose=2`, without bar."""
+
+    done: slice
+    total: slice
+    flat: bool
+
+
+def keras_frame(line: bytes) -> KerasFrame | None:
+    """Return the frame where the line is one."""
+    match = _KERAS.match(line)
+    if match is None:
+        return None
+    return KerasFrame(slice(*match.span(1)), slice(*match.span(2)), match.group(3) is not None)
+
+
 class KerasBars:
     """Follows `fit` and `evaluate`: which epoch a bar belongs to, and whether it belongs to one at all.
 
@@ -53,8 +74,9 @@ class KerasBars:
         self._open = False
         self._done = 0
         self._total = b""
-        self._plain = False
+        self._flat = False
         self._evaluations = 0
+        self._means: dict[str, tuple[float | None, int, float]] = {}
 
     def epoch_line(self, line: bytes) -> bool:
         """Take note of an `Epoch 2/5` line; says whether it was one."""
@@ -64,24 +86,34 @@ class KerasBars:
         self.epoch = float(match.group(1))
         self._open = True
         self._done = 0
-        self._plain = False
+        self._flat = False
         return True
 
-    def frame(self, line: bytes) -> tuple[Series | None, object] | None:
-        """Return the series that the bar's unqualified `loss` belongs to, and the identity of its epoch."""
-        match = _KERAS.match(line)
-        if match is None or (b" - " not in line and b"/step" not in line):
+    def since_last(self, name: str, mean: float) -> float | None:
+        """Return the mean loss of the batches since the frame before, from the running means that the two show.
+
+        `None` where there are too few batches between them: the digits printed would not carry the difference.
+        """
+        total = int(self._total) if self._total.isdigit() else 0
+        epoch, done, before = self._means.get(name, (None, 0, 0.0))
+        if epoch != self.epoch:
+            done, before = 0, 0.0
+        new = self._done - done
+        if new <= 0 or new * 50 < total:
             return None
-        done, total = int(match.group(1)), match.group(2)
-        plain = match.group(3) == b"-" and b"\xe2\x94\x81" not in line
+        self._means[name] = (self.epoch, self._done, mean)
+        return (mean * self._done - before * done) / new
+
+    def frame(self, done: int, total: bytes, flat: bool) -> tuple[Series | None, object]:
+        """Return whose the bar's unqualified `loss` is (`None`: it is the training's), and what it is a frame of."""
         # Another bar: it counts from the start again, or has another length, or is a second line at `verbose=2`.
-        again = self._done and (done < self._done or total != self._total or (plain and self._plain))
+        again = self._done and (done < self._done or total != self._total or (flat and self._flat))
         if again and self._open and self._total.isdigit() and self._done >= int(self._total):
             self._open = False
             self._evaluations += 1
         elif again and not self._open:
             self._evaluations += 1
-        self._done, self._total, self._plain = done, total, plain
+        self._done, self._total, self._flat = done, total, flat
         if self._open:
             return None, ("epoch", self.epoch)
         return Series.TEST, ("evaluate", self._evaluations)

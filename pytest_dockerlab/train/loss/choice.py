@@ -11,6 +11,9 @@ or a rise. So readings are kept apart by the print statement they come from, and
 Where the text around the number differs in every line (a file's name, say) one statement looks like many; readings of
 one name are then taken together, in the order in which they came.
 
+Keras' bars show the running mean of an epoch, and the last frame of each epoch is its reading. Where that makes fewer
+than `FEW_EPOCHS` readings the means between the frames, worked out from the running means, are taken instead.
+
 Validation and test losses are chosen in the same way, each for itself.
 """
 
@@ -23,6 +26,7 @@ from pytest_dockerlab.train.loss.store import Reading, Store, thin
 from pytest_dockerlab.train.loss.words import Meaning
 
 MAX_SERIES = 48  # print statements told apart; more are taken together by name
+FEW_EPOCHS = 5
 _OTHERS = 300  # points kept of validation and of test, each
 
 
@@ -48,6 +52,13 @@ class Stores:
     def __init__(self) -> None:
         """Start empty."""
         self._stores: dict[Key, Store] = {}
+        self._within: dict[str, Store] = {}
+
+    def within_epochs(self, name: str) -> Store | None:
+        """Return the store for the readings between an epoch's frames of one name."""
+        if name not in self._within and len(self._within) >= MAX_SERIES:
+            return None
+        return self._within.setdefault(name, Store())
 
     def get(self, key: Key) -> Store:
         """Return the store for a key, a shared one when there are too many."""
@@ -67,6 +78,14 @@ class Stores:
         if not found:
             return None
         best = max(found, key=lambda key: found[key].total)  # `max` keeps the first of equals
+        within = self._within.get(best.meaning.name)
+        if (
+            series is Series.TRAIN
+            and best.format == "keras"
+            and within
+            and found[best].total < FEW_EPOCHS <= within.total
+        ):
+            return Chosen(best, list(within), within.total)
         alike = [store for key, store in found.items() if key.meaning.name == best.meaning.name or key.shape is None]
         total = sum(store.total for store in alike)
         if len(alike) < 4 or found[best].total * 4 > total:

@@ -29,7 +29,7 @@ class Claims:
         """Start with no claim."""
         self._accuracy: dict[Series, float] = {}
         # Only the last claim counts: of lines that differ in their digits alone the last is kept, and read at the end.
-        self._pending: dict[bytes, bytes] = {}
+        self._pending: dict[bytes, tuple[bytes, Series]] = {}
         self._first_epoch: float | None = None
         self._last_epoch: float | None = None
 
@@ -40,27 +40,27 @@ class Claims:
         if self._last_epoch is None or epoch > self._last_epoch:
             self._last_epoch = epoch
 
-    def line(self, line: bytes) -> None:
-        """Note a line that seems to speak of an accuracy."""
+    def line(self, line: bytes, otherwise: Series = Series.TRAIN) -> None:
+        """Note a line that seems to speak of an accuracy, which is `otherwise`'s where the line does not say whose."""
         line = line[:_MAX_LINE]
         kind = line.translate(_DIGITS)
         pending = self._pending
         pending.pop(kind, None)
-        pending[kind] = line
+        pending[kind] = (line, otherwise)
         if len(pending) > _MAX_PENDING:
             self._read_pending()
 
     def _read_pending(self) -> None:
-        for line in self._pending.values():
-            self._read(line)
+        for line, otherwise in self._pending.values():
+            self._read(line, otherwise)
         self._pending.clear()
 
-    def _read(self, line: bytes) -> None:
+    def _read(self, line: bytes, otherwise: Series) -> None:
         reached = 0
         for match in _ACCURACY.finditer(line):
             before = decoded(line[max(reached, match.start() - _BEFORE) : match.start()])
             reached = match.end()
-            series = series_in(snake(decoded(match.group(2)))) or series_in(snake(before)) or Series.TRAIN
+            series = series_in(snake(decoded(match.group(2)))) or series_in(snake(before)) or otherwise
             right, asked, number, percent = match.groups()[2:]
             if right is not None:
                 value = int(right) / int(asked) if int(asked) else math.nan

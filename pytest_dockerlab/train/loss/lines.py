@@ -14,12 +14,12 @@ SLICE = 256 * 1024  # how much is split at a time, so that one huge `feed` stays
 
 _BACKSPACES = re.compile(rb"\x08+")
 # CSI (colours, cursor moves), OSC (titles, links) with a bounded body, and the two-byte escapes.
-_TERMINAL = re.compile(rb"\x1b(?:\[[0-?]{0,32}[ -/]{0,4}[@-~]|\][^\x07\x1b]{0,512}(?:\x07|\x1b\\)|[@-Z\\^_])")
+_TERMINAL = re.compile(rb"\x1b(?:\[[0-?]{0,32}[ -/]{0,4}[@-~]|\][^\x07\x1b\n]{0,512}(?:\x07|\x1b\\)|[@-Z\\^_])")
 
 
-def plain(line: bytes) -> bytes:
-    """Return the line without terminal codes."""
-    return _TERMINAL.sub(b"", line) if b"\x1b" in line else line
+def plain(text: bytes) -> bytes:
+    """Return one line or many without terminal codes."""
+    return _TERMINAL.sub(b"", text) if b"\x1b" in text else text
 
 
 class LineSplitter:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from pytest_dockerlab.train.loss.bars import tqdm_frame
+from pytest_dockerlab.train.loss.bars import KerasFrame, keras_frame, tqdm_frame
 from pytest_dockerlab.train.loss.choice import Key
-from pytest_dockerlab.train.loss.text import TextReader, position
+from pytest_dockerlab.train.loss.text import Position, TextReader, position
 
 _DIGITS = bytes.maketrans(b"123456789", b"0" * 9)
 _MAX_LINE = 512  # longer lines are read without a plan
@@ -32,6 +32,7 @@ class Plan(NamedTuple):
     losses: tuple[tuple[Key, slice], ...]
     accuracy: bool  # whether an accuracy seems to be named
     frame: slice | None = None  # the count of a progress bar, which tells one drawing of it from the next
+    keras: KerasFrame | None = None
 
 
 class Plans:
@@ -48,28 +49,29 @@ class Plans:
 
     def make(self, line: bytes) -> Plan:
         """Work out how to read a line that holds no terminal codes."""
-        bar = tqdm_frame(line) if b"it" in line and b"[" in line else None
-        if bar is not None:
-            where = position(bar.text)
-            hits = tuple(self.text.hits(bar.text))
+        keras = keras_frame(line)
+        bar = tqdm_frame(line) if keras is None and b"it" in line and b"[" in line else None
+        text = bar.text if bar else line
+        hits = tuple(self.text.hits(text))
+        where = Position(None, None) if keras else position(text)
+        if keras:
+            # The bars grow and shrink: there the name alone tells the series.
+            losses = tuple((Key("keras", hit.meaning, b""), slice(*hit.span)) for hit in hits)
+        elif bar:
             kind = "lightning" if bar.lightning else "tqdm"
-            plan = Plan(
-                epoch=bar.place(where.epoch) if where.epoch else None,
-                step=None,
-                losses=tuple((Key(kind, hit.meaning, hit.shape), bar.place(hit.span)) for hit in hits),
-                accuracy=mentions_accuracy(line),
-                frame=slice(*bar.at),
-            )
+            losses = tuple((Key(kind, hit.meaning, hit.shape), bar.place(hit.span)) for hit in hits)
         else:
-            where = position(line)
             kind = _format(line)
-            hits = tuple(self.text.hits(line))
-            plan = Plan(
-                epoch=slice(*where.epoch) if where.epoch else None,
-                step=slice(*where.step) if where.step else None,
-                losses=tuple((Key(kind, hit.meaning, hit.shape), slice(*hit.span)) for hit in hits),
-                accuracy=mentions_accuracy(line),
-            )
+            losses = tuple((Key(kind, hit.meaning, hit.shape), slice(*hit.span)) for hit in hits)
+        place = bar.place if bar else _here
+        plan = Plan(
+            epoch=place(where.epoch) if where.epoch else None,
+            step=place(where.step) if where.step and not bar else None,
+            losses=losses,
+            accuracy=mentions_accuracy(line),
+            frame=slice(*bar.at) if bar else None,
+            keras=keras,
+        )
         # `loss1: 0.5` and `loss2: 0.7` are two series in lines of one kind: those are read afresh each time.
         told_by_digit = any(char.isdigit() for hit in hits for char in hit.meaning.name)
         if len(line) <= _MAX_LINE and not told_by_digit:
@@ -77,6 +79,10 @@ class Plans:
                 self._plans.clear()
             self._plans[line.translate(_DIGITS)] = plan
         return plan
+
+
+def _here(span: tuple[int, int]) -> slice:
+    return slice(*span)
 
 
 def mentions_accuracy(line: bytes) -> bool:

@@ -12,13 +12,13 @@ from collections import deque
 from pathlib import Path
 from typing import BinaryIO
 
-from pytest_dockerlab.facts import LossCurve, LossPoint
-from pytest_dockerlab.train.loss.bars import KerasBars
+from pytest_dockerlab.facts import LossCurve, LossPoint, Series
+from pytest_dockerlab.train.loss.bars import KerasBars, KerasFrame
 from pytest_dockerlab.train.loss.choice import Key, Stores
 from pytest_dockerlab.train.loss.claims import Claims
 from pytest_dockerlab.train.loss.lines import LineSplitter, plain
 from pytest_dockerlab.train.loss.near import NearMisses
-from pytest_dockerlab.train.loss.plans import ACCURACY_WORDS, Plans, mentions_accuracy
+from pytest_dockerlab.train.loss.plans import ACCURACY_WORDS, Plan, Plans
 from pytest_dockerlab.train.loss.store import Reading
 from pytest_dockerlab.train.loss.tables import Row, Table, fastai_row
 
@@ -75,6 +75,9 @@ class LossReader:
 
     def _read(self, batch: list[bytes]) -> None:
         whole = b"\n".join(batch)
+        if b"\x1b" in whole:
+            whole = plain(whole)
+            batch = whole.split(b"\n")
         losses = [needle for needle in _LOSS if needle in whole]
         others = [needle for needle in (*ACCURACY_WORDS, *_EPOCH) if needle in whole]
         lists = b"']" in whole  # fastai prints its rows as lists where there is no terminal
@@ -86,7 +89,7 @@ class LossReader:
                     self._loss_line(line)
                     break
             else:
-                if self._table is not None and self._row(self._table.row(plain(line))):
+                if self._table is not None and self._row(self._table.row(line)):
                     continue
                 if lists and line.endswith(b"']") and self._row(fastai_row(line)):
                     continue
@@ -106,14 +109,15 @@ class LossReader:
     def _loss_line(self, line: bytes) -> None:
         plan = self._plans.get(line)
         if plan is None:
-            line = plain(line)
-            if self._keras_line(line):
-                return
             plan = self._plans.make(line)
+            if not plan.losses:
+                self._no_reading(line)
+        if plan.keras and plan.losses:
+            self._keras_frame(line, plan, plan.keras)
+            return
         if plan.accuracy:
             self._claims.line(line)
         if not plan.losses:
-            self._no_reading(line)
             return
         epoch = float(line[plan.epoch]) if plan.epoch else None
         step = int(line[plan.step]) if plan.step else None
@@ -130,22 +134,24 @@ class LossReader:
         else:
             self._near.loss(line)
 
-    def _keras_line(self, line: bytes) -> bool:
-        """Read the losses beside one of Keras' bars; says whether there was one."""
-        belongs = self._keras.frame(line)
-        if belongs is None:
-            return False
-        series, frame = belongs
-        found = False
-        for hit in self._plans.text.hits(line):
-            found = True
-            means = hit.meaning._replace(series=series) if series and hit.meaning.name == "loss" else hit.meaning
-            # The bars grow and shrink: there the name alone tells the series.
-            key = Key("keras", means, b"")
-            self._add(key, float(line[slice(*hit.span)]), None if series else self._keras.epoch, None, frame)
-        if found and mentions_accuracy(line):
-            self._claims.line(line)
-        return found
+    def _keras_frame(self, line: bytes, plan: Plan, where: KerasFrame) -> None:
+        """Read the losses beside one of Keras' bars."""
+        series, frame = self._keras.frame(int(line[where.done]), line[where.total], where.flat)
+        for key, span in plan.losses:
+            value = float(line[span])
+            if series is not None and key.meaning.name == "loss":
+                key = key._replace(meaning=key.meaning._replace(series=series))
+            self._add(key, value, None if series else self._keras.epoch, None, frame)
+            if series is None and key.meaning.series is Series.TRAIN:
+                self._within_epoch(key.meaning.name, value)
+        if plan.accuracy:
+            self._claims.line(line, series or Series.TRAIN)
+
+    def _within_epoch(self, name: str, mean: float) -> None:
+        store = self._stores.within_epochs(name)
+        value = self._keras.since_last(name, mean) if store is not None else None
+        if store is not None and value is not None:
+            store.append(Reading(self._seq, value, None, self._keras.epoch, self._at_s))
 
     def _row(self, row: Row | None) -> bool:
         if row is None:
@@ -157,7 +163,6 @@ class LossReader:
         return True
 
     def _other_line(self, line: bytes) -> None:
-        line = plain(line)
         self._claims.line(line)
         if self._keras.epoch_line(line) and self._keras.epoch is not None:
             self._claims.epoch(self._keras.epoch)

@@ -37,7 +37,7 @@ _STEP = re.compile(
 )
 _PAIR = re.compile(rb"\s{0,8}\[\s{0,8}(\d{1,7}),\s{0,8}(\d{1,9})\]")  # the CIFAR tutorial's `[1,  2000] loss: 2.2`
 _SEEN = re.compile(rb"\s\[(\d{1,12})/\d{1,12} \(")  # the examples' `Train Epoch: 1 [640/60000 (1%)]`: images seen
-_VARYING = b"0123456789.%+"  # what differs between two lines of one print statement
+_VARYING = b"0123456789.%+"  # what differs between two lines of one print statement, and so does padding
 _BEFORE = 64
 _MAX_HITS = 64  # losses read from one line
 _CACHE = 4096
@@ -75,7 +75,7 @@ class TextReader:
                     known.clear()
                 means = known[key] = meaning(before, word, after, aside or b"")
             if means is not None:
-                yield Hit(before + after, means, match.span(4))
+                yield Hit(before.translate(None, b" \t") + after, means, match.span(4))
 
 
 class Position(NamedTuple):

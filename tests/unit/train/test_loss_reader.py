@@ -155,20 +155,40 @@ def test_a_bar_whose_value_never_changes_is_a_constant_loss():
     assert len(values(frames)) >= 20
 
 
-def test_keras_takes_the_last_frame_of_an_epoch_and_evaluate_is_no_training():
+def keras_log(epochs: int) -> str:
+    """Return what `fit` prints: the mean of an epoch's batches so far, in three frames an epoch, and `evaluate`."""
     log = ""
-    for epoch in range(1, 4):
-        log += f"Epoch {epoch}/3\n"
+    for epoch in range(1, epochs + 1):
+        log += f"Epoch {epoch}/{epochs}\n"
         for done in (1, 5, 10):
-            log += f"\r{done}/10 ━━━━ 0s 3ms/step - accuracy: 0.5 - loss: {3 - epoch / 2 - done / 100}"
+            log += f"\r{done}/10 ━━━━ 0s 3ms/step - accuracy: 0.5 - loss: {9 - epoch - done / 10:.4f}"
         log += f" - val_loss: {epoch}\n"
-    log += "1/4 ━━━ 0s 3ms/step - accuracy: 0.9 - loss: 7.0\r4/4 ━━━ 0s 3ms/step - accuracy: 0.91 - loss: 7.5\n"
-    curve = read(log)
+    return log + "1/4 ━━━ 0s 3ms/step - accuracy: 0.9 - loss: 7.0\r4/4 ━━━ 0s 3ms/step - accuracy: 0.91 - loss: 7.5\n"
+
+
+def test_keras_takes_the_last_frame_of_an_epoch_and_evaluate_is_no_training():
+    curve = read(keras_log(6))
     assert curve.source == "log:keras"
-    assert curve.values() == pytest.approx([2.4, 1.9, 1.4])
-    assert curve.values(Series.VALIDATION) == [1, 2, 3]
+    assert curve.values() == pytest.approx([7, 6, 5, 4, 3, 2])
+    assert curve.values(Series.VALIDATION) == [1, 2, 3, 4, 5, 6]
     assert curve.values(Series.TEST) == [7.5]
-    assert curve.claimed_epochs == 3
+    assert curve.claimed_epochs == 6
+    assert curve.claimed_accuracy == 0.91
+
+
+def test_keras_with_few_epochs_is_read_between_the_frames():
+    curve = read(keras_log(2))
+    # means 7.9, 7.5, 7.0 after 1, 5 and 10 batches: 7.9, then (37.5 - 7.9) / 4, then (70 - 37.5) / 5
+    assert curve.values() == pytest.approx([7.9, 7.4, 6.5, 6.9, 6.4, 5.5])
+    assert curve.values(Series.TEST) == [7.5]
+
+
+def test_what_only_resembles_keras_is_read_as_text():
+    assert values("1/10 - loss: 0.5 - acc: 0.9\n2/10 - loss: 0.4 - acc: 0.9\n") == [0.5, 0.4]
+
+
+def test_numbers_padded_to_one_width_are_one_series():
+    assert values("".join(f"[1, {at:5d}] loss: {at}.0\n" for at in (5, 10, 1000))) == [5, 10, 1000]
 
 
 def test_tables():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from pytest_dockerlab.engine.labels import new_run_id
 from pytest_dockerlab.errors import Blocked, CheckFailed, DockerLabError, InfraError, StudentError, UsageError
 from pytest_dockerlab.facts import Environment, to_dict
 from pytest_dockerlab.observer import Observer, Silent
-from pytest_dockerlab.pipeline import Pipeline, stored_facts
+from pytest_dockerlab.pipeline import KINDS, Pipeline, stored_facts
 from pytest_dockerlab.settings import Settings
 from pytest_dockerlab.stages.accelerator import AcceleratorPlan
 from pytest_dockerlab.stages.context import RunContext
@@ -81,7 +82,11 @@ class Grade:
             "schema": SCHEMA,
             "dockerlab_version": __version__,
             "assignment": {"name": self.assignment.name, "sha256": self.assignment.sha256},
-            "submission": {"name": self.submission.name, "sha256": self.submission.sha256, "commit": None},
+            "submission": {
+                "name": self.submission.name,
+                "sha256": self.submission.sha256,
+                "commit": self.submission.commit,
+            },
             "graded": self.graded,
             "score": self.score,
             "max_score": self.assignment.max_score,
@@ -127,7 +132,9 @@ class Grading:
         self._judgements: dict[str, Judgement] = {}
         self._announced: set[str] = set()
         self._started = time.monotonic()
-        self.store = RunStore.open(_key(submission, assignment, settings))
+        self.store = (
+            RunStore(settings.replay) if settings.replay else RunStore.open(_key(submission, assignment, settings))
+        )
         self._lock = self.store.locked(LOCK_WAIT_S)
         self.pipeline = Pipeline(self._context, {})
 
@@ -304,7 +311,9 @@ class Grading:
         )
 
     def _reusable(self) -> dict[str, object]:
-        """Return the stored facts up to the first one whose check did not pass."""
+        """Return the stored facts up to the first one whose check did not pass; all of them to judge them again."""
+        if self.settings.replay:
+            return {name: fact for name, kind in KINDS.items() if (fact := self.store.load(name, kind)) is not None}
         kept: dict[str, object] = {}
         stored = stored_facts(self.store)
         for name, fact in stored.items():
@@ -351,7 +360,15 @@ def _key(submission: Submission, assignment: Assignment, settings: Settings) -> 
 
     maps = [sorted(table.items()) for table in names.user_maps()]
     return run_key(
-        submission.sha256, assignment.sha256, settings.gpu, settings.runtime, str(settings.digits), str(maps)
+        submission.sha256,
+        assignment.sha256,
+        settings.gpu,
+        settings.runtime,
+        str(settings.digits),
+        str(maps),
+        # Other digits are drawn with another secret. Eight hex digits tell two apart, and are too few to find it by
+        # trying: logs show the folder, which is named by the key.
+        hashlib.sha256(f"key:{settings.secret}".encode()).hexdigest()[:8] if settings.secret else "",
     )
 
 

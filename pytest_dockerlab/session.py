@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,8 @@ from pytest_dockerlab.settings import Settings, resolve
 from pytest_dockerlab.submission import FILE, Submission
 
 NAME = "dockerlab-session"
+# Fields of `Settings` that no option says; `dockerlab grade` puts them here (classroom/inside.py).
+HANDED = pytest.StashKey[dict[str, Any]]()
 DEFAULT_ASSIGNMENT_HELP = (
     'Write `assignment = "mnist"` into dockerlab.toml, or give --dockerlab-assignment NAME (`dockerlab init` does it).'
 )
@@ -79,6 +83,7 @@ class DockerLabSession:
             cwd=config.invocation_params.dir,
             default_submission=default_submission(config),
         )
+        settings = dataclasses.replace(settings, **config.stash.get(HANDED, {}))
         assignment, submission = load(settings)
         if not assignment.test_files:
             raise UsageError(f"The assignment {assignment.name} has no tests ({assignment.spec.tests}).")
@@ -205,8 +210,8 @@ def load(settings: Settings) -> tuple[Assignment, Submission]:
     """Load what is graded, and by which assignment; raises `UsageError`."""
     from pytest_dockerlab.assignment import Limits
 
-    exclude = frozenset(path for path in (settings.results, settings.report) if path is not None)
-    submission = Submission.load(settings.submission, Limits(), exclude)
+    ours = frozenset(path for path in (settings.results, settings.report) if path is not None)
+    submission = Submission.load(settings.submission, Limits(), ours | settings.exclude, settings.commit)
     name = settings.assignment or submission.file.assignment
     if name is None:
         raise UsageError(f"No assignment was named for {submission.root}.", fix=DEFAULT_ASSIGNMENT_HELP)

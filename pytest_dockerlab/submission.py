@@ -82,9 +82,12 @@ class Submission:
     file: SubmissionFile
     sha256: str
     exclude: frozenset[Path] = frozenset()
+    commit: str | None = None  # where the folder is what a commit holds
 
     @classmethod
-    def load(cls, path: Path, limits: Limits, exclude: frozenset[Path] = frozenset()) -> Submission:
+    def load(
+        cls, path: Path, limits: Limits, exclude: frozenset[Path] = frozenset(), commit: str | None = None
+    ) -> Submission:
         """Load a folder; raises `UsageError` for what can't be graded at all."""
         if not path.exists():
             raise UsageError(f"The submission {path} does not exist.", fix="Give the folder of the repository.")
@@ -98,7 +101,7 @@ class Submission:
         root = path.resolve()
         config = root / FILE
         file = tomlfile.load(config, SubmissionFile) if config.is_file() and not config.is_symlink() else None
-        return cls(root, root.name, file or SubmissionFile(), _hash(root, limits, exclude), exclude)
+        return cls(root, root.name, file or SubmissionFile(), _hash(root, limits, exclude), exclude, commit)
 
     def files(self, limit: int) -> list[str]:
         """Return the relative paths of at most `limit` files, sorted."""

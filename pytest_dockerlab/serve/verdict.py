@@ -115,7 +115,7 @@ def _no_answers(predictions: Predictions, score: str) -> tuple[str, str] | None:
     items = predictions.items
     broken = [item for item in items if item.got is None]
     gone = [item for item in broken if item.error in WENT_AWAY]
-    if predictions.error is not None or len(gone) * 2 >= len(items):
+    if predictions.error or len(gone) * 2 >= len(items):
         answered = sum(item.status is not None for item in items)
         why = predictions.error or Counter(item.error for item in gone).most_common(1)[0][0]
         return "went_away", f"The server stopped answering after {answered} of {len(items)} digits: {why} ({score})."

@@ -5,13 +5,14 @@ Two tests look for a fall, for each is blind where the other sees:
 - **Mann–Kendall** (Kendall's tau of the values against time): ranks only, so no outlier moves it. It finds slow falls
   and misses a model that learns within its first points and then stays: at 15 points the ranks of such a curve say
   almost nothing, since "the largest value came first" happens by chance once in 15.
-- **Falling shapes**: the best correlation of the logarithms with a family of falling curves (a step after any point,
-  a quick exponential, 1/i, log i, a line, a parabola). It uses *how far* the first points lie above the later ones, so
-  it finds those fast learners, and late ones too, from five points on. Its price is an assumption, that the noise of
-  the logarithms is about normal; the level rule beside it and the rates in `bench/loss_verdict.py` cover that. How
-  large the best correlation gets by chance is simulated once for each number of points up to 40, with a fixed seed:
-  the shapes resemble each other, and a Bonferroni correction would throw away most of the power just where points are
-  few.
+- **Falling shapes**: the best correlation of log(value + median) with a family of falling curves (a step after any
+  point, a quick exponential, 1/i, log i, a line, a parabola). It uses *how far* the first points lie above the later
+  ones, so it finds those fast learners, and late ones too, from five points on. (The plain logarithm would make the
+  small losses of a trained model, 0.005 and 0.5 in two small batches, the noisiest of all.) Its price is an
+  assumption, that the noise of these values is about normal; the level rule beside it and the rates in
+  `bench/loss_verdict.py` cover that. How large the best correlation gets by chance is simulated once for each number
+  of points up to 40, with a fixed seed: the shapes resemble each other, and a Bonferroni correction would throw away
+  most of the power just where points are few.
 
 The p-value is twice the smaller of the two (Bonferroni).
 """
@@ -42,7 +43,7 @@ def head_size(points: int) -> int:
 
 def tail_size(points: int) -> int:
     """How many last points make the last level."""
-    return 1 if points < SMALL else 2 if points < 8 else max(3, points // 5)
+    return 1 if points < SMALL else 2 if points < 8 else max(3, points // 10)
 
 
 def relative_change(first: float, last: float, positive: bool) -> float:
@@ -84,7 +85,10 @@ def _shapes_p(values: Sequence[float]) -> float:
 
     points = len(values)
     series = np.asarray(values, dtype=float)
-    series = np.log(series) if series.min() > 0 else series / np.abs(series).max()
+    if series.min() >= 0 and (middle := float(np.median(series))) > 0:
+        series = np.log(series / middle + 1)
+    else:
+        series = series / np.abs(series).max()
     series = series - series.mean()
     norm = float(np.linalg.norm(series))
     if not norm > 0:
@@ -111,6 +115,7 @@ def _shapes(points: int) -> NDArray[np.float64]:
     else:
         steps = sorted({1, 2, 4, 8, points // 16, points // 8, points // 4, points // 2, points * 3 // 4})
     curves = [(at < step).astype(float) for step in steps]
+    curves += [(at < step) + 0.5 * (at == step) for step in steps if step < points - 1]  # with one point on the way
     curves += [1 / (1 + at), np.exp(-at / max(1.0, points / 10)), -np.log1p(at), -at, -(at**2)]
     shapes = np.stack(curves)
     shapes -= shapes.mean(axis=1, keepdims=True)
@@ -139,10 +144,11 @@ def stands_out(values: Sequence[float]) -> bool:
     """Say whether the first point lies far above the noise of the second half: a model that learnt within one step."""
     if min(values) <= 0 or not 10 <= len(values) < 200:
         return False
-    half = [math.log(value) for value in values[len(values) // 2 :]]
+    unit = median(values)
+    half = [math.log1p(value / unit) for value in values[len(values) // 2 :]]
     middle = median(half)
     spread = 1.4826 * median(abs(value - middle) for value in half)
-    return math.log(values[0]) - middle > _FAR * max(spread, 0.01)
+    return math.log1p(values[0] / unit) - middle > _FAR * max(spread, 0.01)
 
 
 def lowest_stretch(values: Sequence[float]) -> tuple[float, int]:

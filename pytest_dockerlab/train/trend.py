@@ -32,6 +32,8 @@ LN10 = math.log(10)
 _RISE = 0.1  # a rise by less than this is called flat
 _SHOT_UP = 5.0  # how many times its first value a loss must reach to be called unstable
 _NEAR_CHANCE = 0.03  # how near a level must be to the loss of guessing to be called that
+_AROUND = 0.1
+_MOSTLY = 0.75  # the share of all points that lie so near, or all but two where there are few
 _CHANCE_CHANGE = 0.01  # how little the level of guesses changes from its third quarter to its last
 _CHANCE_SPREAD = 0.05  # how much the losses of guesses differ at most
 
@@ -158,7 +160,7 @@ def _trend(values: Sequence[float], lost: int, rules: LossRules) -> Verdict:
     first, last = median(values[:heads]), median(values[-tails:])
     if values[0] > first and stands_out(values):
         heads, first = 1, values[0]  # a fast learner: its first points are low but for the very first
-    elif positive and values[0] > 0 and (first > 2 * values[0] or (_shot_up(values) and first > values[0])):
+    elif positive and values[0] > 0 and (first > 2 * values[0] or (_shot_up(values, 3.0) and first > values[0])):
         heads, first = 1, values[0]  # it shot up at once: coming down from there is no learning
     drop = relative_change(first, last, positive)
 
@@ -280,11 +282,11 @@ def _falls(values: Sequence[float], drop: float, rules: LossRules) -> bool:
     return p_value <= rules.alpha or (len(values) < SMALL and p_value < 1 and drop >= 0.5)
 
 
-def _shot_up(values: Sequence[float]) -> bool:
+def _shot_up(values: Sequence[float], times: float = _SHOT_UP) -> bool:
     """Say whether the loss rose to many times its first value early on, and came back in part at least."""
     peak = max(values)
     at = values.index(peak)
-    return peak > _SHOT_UP * values[0] > 0 and at < len(values) // 2 and median(values[at + 1 :]) < 0.5 * peak
+    return peak > times * values[0] > 0 and at < len(values) // 2 and median(values[at + 1 :]) < 0.5 * peak
 
 
 def _exploded_first(values: Sequence[float], chance: float, rules: LossRules) -> bool:
@@ -303,11 +305,13 @@ def _exploded_first(values: Sequence[float], chance: float, rules: LossRules) ->
 
 
 def _at_chance(values: Sequence[float], last: float, level: float, alpha: float) -> bool:
-    """Say whether the second half of a curve only wavers around the loss of guessing.
+    """Say whether a curve, but for its beginning, only wavers around the loss of guessing.
 
     A model that guesses wavers little: it gives every class about the same probability, so that no batch is much worse
     than another. A loss that comes down through the same level, or happens to end there, wavers more.
     """
+    if sum(abs(value / level - 1) < _AROUND for value in values) < min(_MOSTLY * len(values), len(values) - 2):
+        return False
     half = values[len(values) // 2 :]
     middle = median(half)
     if abs(last / level - 1) > _NEAR_CHANCE or abs(middle / level - 1) > _NEAR_CHANCE:

@@ -74,6 +74,7 @@ class KerasBars:
         self._open = False
         self._done = 0
         self._total = b""
+        self._batches = 0  # the total as a number, 0 where it is unknown
         self._flat = False
         self._evaluations = 0
         self._means: dict[str, tuple[float | None, int, float]] = {}
@@ -94,12 +95,11 @@ class KerasBars:
 
         `None` where there are too few batches between them: the digits printed would not carry the difference.
         """
-        total = int(self._total) if self._total.isdigit() else 0
         epoch, done, before = self._means.get(name, (None, 0, 0.0))
         if epoch != self.epoch:
             done, before = 0, 0.0
         new = self._done - done
-        if new <= 0 or new * 50 < total:
+        if new <= 0 or new * 50 < self._batches:
             return None
         self._means[name] = (self.epoch, self._done, mean)
         return (mean * self._done - before * done) / new
@@ -108,12 +108,15 @@ class KerasBars:
         """Return whose the bar's unqualified `loss` is (`None`: it is the training's), and what it is a frame of."""
         # Another bar: it counts from the start again, or has another length, or is a second line at `verbose=2`.
         again = self._done and (done < self._done or total != self._total or (flat and self._flat))
-        if again and self._open and self._total.isdigit() and self._done >= int(self._total):
+        if again and self._open and 0 < self._batches <= self._done:
             self._open = False
             self._evaluations += 1
         elif again and not self._open:
             self._evaluations += 1
-        self._done, self._total, self._flat = done, total, flat
+        if total != self._total:
+            self._total = total
+            self._batches = int(total) if total.isdigit() else 0
+        self._done, self._flat = done, flat
         if self._open:
             return None, ("epoch", self.epoch)
         return Series.TEST, ("evaluate", self._evaluations)

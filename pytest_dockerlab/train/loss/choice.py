@@ -56,9 +56,10 @@ class Stores:
 
     def within_epochs(self, name: str) -> Store | None:
         """Return the store for the readings between an epoch's frames of one name."""
-        if name not in self._within and len(self._within) >= MAX_SERIES:
-            return None
-        return self._within.setdefault(name, Store())
+        store = self._within.get(name)
+        if store is None and len(self._within) < MAX_SERIES:
+            store = self._within[name] = Store()
+        return store
 
     def get(self, key: Key) -> Store:
         """Return the store for a key, a shared one when there are too many."""

@@ -167,6 +167,12 @@ def _ready(process: subprocess.Popen[bytes]) -> int:
     return int(pid)
 
 
+def guard_for(engine: Engine, run_id: str, *, keep: bool = False) -> Guard | None:
+    """Start the helper of a run on this engine; `None` for one in memory, which ends with us anyway."""
+    host = getattr(engine, "host", None)
+    return Guard.start(run_id, host, keep=keep) if host else None
+
+
 @contextlib.contextmanager
 def watched(pgid: int) -> Iterator[None]:
     """Have every helper of this process end a process group, should this process die inside the block."""

@@ -18,7 +18,7 @@ import pytest
 from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.engine import guard as guard_module
 from pytest_dockerlab.engine.base import Engine, Owned
-from pytest_dockerlab.engine.guard import Guard, clean_up, watched
+from pytest_dockerlab.engine.guard import Guard, clean_up, guard_for, watched
 from pytest_dockerlab.engine.guard_helper import Orders, end_groups, is_run_id, is_still
 from pytest_dockerlab.engine.labels import PID, RUN, process_started, run_labels
 from pytest_dockerlab.errors import EngineUnavailable, InfraError
@@ -284,3 +284,15 @@ def test_a_zombie_and_a_number_that_nobody_has_are_no_process() -> None:
     assert until(lambda: process_started(process.pid) is None)
     process.wait()
     assert process_started(2**22 - 1) is None
+
+
+def test_an_engine_without_an_address_needs_no_helper(marker: Path) -> None:
+    class WithAddress(Stub):
+        host = "unix:///x"
+
+    assert guard_for(cast(Engine, Stub()), RUN_ID) is None
+    guard = guard_for(cast(Engine, WithAddress()), RUN_ID, keep=True)
+    assert guard is not None
+    guard.hand_over()
+    assert until(lambda: not alive(guard.pid))
+    assert not marker.exists()

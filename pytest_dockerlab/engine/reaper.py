@@ -140,7 +140,7 @@ def over_budget(engine: Engine, max_disk: int, *, here: Here | None = None) -> l
 
 
 def remove(engine: Engine, removals: Iterable[Removal], deadline: Deadline) -> list[Removal]:
-    """Remove, and return what became of each. One that stays does not keep the others from going; a lost engine does."""
+    """Remove, and return what became of each. One that stays does not keep the others; a lost engine does."""
     done = []
     for removal in removals:
         if deadline.passed:

@@ -342,14 +342,11 @@ def test_python(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- what labs need
 
 
-def test_registry() -> None:
+def test_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     assert one(labs.registry, machine(registry=Asked(lambda: True))).status is Status.OK
     found = one(labs.registry, machine(registry=Asked(lambda: False)))
     assert found.status is Status.WARN
     assert "dockerlab images ensure" in (found.fix or "")
-
-
-def test_a_registry_that_takes_too_long_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labs, "REGISTRY_S", 0.1)
     assert one(labs.registry, machine(registry=Asked(lambda: bool(time.sleep(30))))).status is Status.WARN
 
@@ -390,21 +387,15 @@ def test_each_gpu_says_how_it_is_requested(monkeypatch: pytest.MonkeyPatch) -> N
     assert "held by a run" in found[1].message
 
 
-def test_a_gpu_that_the_engine_can_not_give(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_keeps_a_gpu_from_being_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     found = gpus(monkeypatch, machine(), 1, EngineSupport(runtimes=("runc",)))
     assert [one.status for one in found] == [Status.WARN]
     assert "nvidia-ctk" in (found[0].fix or "")
     required = machine(environ={"DOCKERLAB_GPU": "required"})
     assert gpus(monkeypatch, required, 1, EngineSupport(runtimes=("runc",)))[0].status is Status.FAIL
-
-
-def test_an_old_toolkit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     found = gpus(monkeypatch, machine(), 1, EngineSupport(runtimes=("nvidia",), toolkit=(1, 14, 0)))
     assert [one.status for one in found] == [Status.OK, Status.WARN]
     assert "CVE-2025-23266" in found[1].message
-
-
-def test_a_gpu_without_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     found = gpus(monkeypatch, machine(client=None), 1, EngineSupport())
     assert [one.status for one in found] == [Status.WARN]
     assert "GPU-fake-0000" in found[0].message

@@ -18,7 +18,12 @@ EXIT_INTERRUPTED, EXIT_USAGE, EXIT_INFRA = 2, 4, 10
 # Name → module and attribute. A module is imported when its command is called: `dockerlab loss` needs no engine.
 COMMANDS = {
     "data": ("pytest_dockerlab.data.cli", "data"),
+    "grade": ("pytest_dockerlab.classroom.cli", "grade"),
     "images": ("pytest_dockerlab.images.cli", "images"),
+    "init": ("pytest_dockerlab.classroom.init_cli", "init"),
+    "loss": ("pytest_dockerlab.train.cli", "loss"),
+    "regrade": ("pytest_dockerlab.classroom.cli", "regrade"),
+    "report": ("pytest_dockerlab.report.cli", "report"),
 }
 
 

@@ -62,6 +62,7 @@ class DockerLabSession:
         self.assignment = assignment
         self.submission = submission
         self.progress = PytestProgress(config)
+        self.shows_grade = True  # `dockerlab grade` shows it itself, as its reader may see it
         self._grading: Grading | None = None
         self._grade: Grade | None = None
         self._problem: str | None = None
@@ -185,7 +186,7 @@ class DockerLabSession:
         """Show the table, the failures and where everything is."""
         if self._problem:
             terminalreporter.write_line(self._problem, red=True)
-        if self._grade is None:
+        if self._grade is None or not self.shows_grade:
             return
         from pytest_dockerlab.report import terminal
 
@@ -209,9 +210,14 @@ class DockerLabSession:
 def load(settings: Settings) -> tuple[Assignment, Submission]:
     """Load what is graded, and by which assignment; raises `UsageError`."""
     from pytest_dockerlab.assignment import Limits
+    from pytest_dockerlab.report.files import RESULTS
+    from pytest_dockerlab.report.schema import load_results
 
-    ours = frozenset(path for path in (settings.results, settings.report) if path is not None)
-    submission = Submission.load(settings.submission, Limits(), ours | settings.exclude, settings.commit)
+    if settings.replay is not None:
+        submission = Submission.recorded(settings.replay, load_results(settings.replay / RESULTS)["submission"])
+    else:
+        ours = frozenset(path for path in (settings.results, settings.report) if path is not None)
+        submission = Submission.load(settings.submission, Limits(), ours | settings.exclude, settings.commit)
     name = settings.assignment or submission.file.assignment
     if name is None:
         raise UsageError(f"No assignment was named for {submission.root}.", fix=DEFAULT_ASSIGNMENT_HELP)

@@ -86,7 +86,6 @@ class Settings:
     secret: str = field(default="", repr=False)  # DOCKERLAB_SECRET: nobody without it can tell the digits beforehand
     given: frozenset[str] = frozenset()  # what did not come from a default, so that an assignment may set the rest
     # What no option says, because whoever calls us hands it over (`dockerlab grade`, `regrade`, `batch`):
-    secret: str | None = field(default=None, repr=False)  # makes the draw of digits unpredictable; never shown
     exclude: frozenset[Path] = frozenset()  # files of ours inside the submission
     commit: str | None = None  # of the submission
     replay: Path | None = None  # a run's folder: judge its facts again, run nothing

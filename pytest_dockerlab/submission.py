@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pydantic import Field, field_validator
 
@@ -102,6 +104,11 @@ class Submission:
         config = root / FILE
         file = tomlfile.load(config, SubmissionFile) if config.is_file() and not config.is_symlink() else None
         return cls(root, root.name, file or SubmissionFile(), _hash(root, limits, exclude), exclude, commit)
+
+    @classmethod
+    def recorded(cls, folder: Path, told: Mapping[str, Any]) -> Submission:
+        """Return the submission of an earlier run, as its `results.json` tells it; its files may be gone."""
+        return cls(folder, told["name"], SubmissionFile(), told["sha256"], commit=told["commit"])
 
     def files(self, limit: int) -> list[str]:
         """Return the relative paths of at most `limit` files, sorted."""

@@ -1,0 +1,123 @@
+"""`dockerlab grade` and `dockerlab regrade`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pytest_dockerlab.classroom.audience import AUDIENCES
+from pytest_dockerlab.errors import UsageError
+from pytest_dockerlab.report.formats import FORMATS
+from pytest_dockerlab.settings import LANGUAGES, RUNTIMES, Settings, resolve
+
+_STATUS = """Exit status: pytest's own (0 all points, 1 something is lost, 2 interrupted, 4 used wrongly, 5 no test),
+and 10 where the engine or the machine is at fault and there is no grade.
+"""
+_GRADE = f"""\b
+Examples:
+  dockerlab grade .
+  dockerlab grade repos/alice --assignment mnist --ref submit/1 --results alice.json
+  dockerlab grade bob.zip --assignment git+https://example.org/course.git//labs/mnist@COMMIT --audience ta
+  dockerlab grade . --report out --format junit --format gradescope
+
+{_STATUS}
+Hidden digits: --digits DIR (or DOCKERLAB_DIGITS) names a folder of PNG files with labels.csv, and DOCKERLAB_SECRET
+seeds which of them are asked. Neither reaches a container, a log or a student's report.
+"""
+_REGRADE = f"""\b
+Examples:
+  dockerlab regrade repos/alice
+  dockerlab regrade ~/.cache/dockerlab/runs/0123456789abcdef01234567 --assignment labs/mnist
+  dockerlab regrade out/alice --from-report --results alice.json
+
+{_STATUS}"""
+
+
+def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def add(function: Any) -> Any:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+_COMMON = _options(
+    click.option("--assignment", metavar="NAME|PATH|git+URL", help="A bundled one, a folder, or a folder at a commit."),
+    click.option("--results", metavar="FILE", help="Write results.json here."),
+    click.option("--report", metavar="DIR", help="Write the results, the evidence and the formats here."),
+    click.option(
+        "--format",
+        "formats",
+        multiple=True,
+        type=click.Choice(list(FORMATS)),
+        help="Also make this of the results: into --report, else to standard output. Can be repeated.",
+    ),
+    click.option("--lang", type=click.Choice(LANGUAGES), help="Language of the messages."),
+    click.option(
+        "--audience",
+        type=click.Choice(AUDIENCES),
+        default="student",
+        show_default=True,
+        help="For whom results, report and log are: students see nothing of hidden digits.",
+    ),
+    click.option("--digits", metavar="DIR", help="A folder of hidden digits (PNG files and labels.csv)."),
+    click.option("--ref", metavar="COMMIT|TAG", help="Of a git repository: exactly what this commit holds."),
+    click.option("--submitted-at", metavar="TIME", help="When it was handed in, e.g. 2026-09-01T08:30:00Z."),
+)
+
+
+@click.command("grade", epilog=_GRADE)
+@click.argument("path", type=click.Path(path_type=Path))
+@_COMMON
+@click.option("--gpu", metavar="auto|none|required|INDEX|UUID", help="Which GPU to train on.")
+@click.option("--runtime", type=click.Choice(RUNTIMES), help="Container runtime for training.")
+@click.option("--fresh", is_flag=True, default=None, help="Ignore what earlier runs stored.")
+@click.option("--keep", is_flag=True, default=None, help="Leave containers and images behind.")
+def grade(path: Path, **options: Any) -> int:
+    """Grade a submission, and trust nothing in it.
+
+    PATH is a folder, a git repository (--ref names the commit), a zip or a tar. The assignment's tests run in a
+    process of their own, on which no file and no variable of the submission has any influence.
+    """
+    from pytest_dockerlab.classroom.grading import grade_path
+
+    request = _request(path, options)
+    return grade_path(request, _say).status
+
+
+@click.command("regrade", epilog=_REGRADE)
+@click.argument("path", type=click.Path(path_type=Path))
+@_COMMON
+@click.option("--from-report", is_flag=True, help="PATH is a folder that --report filled; you vouch for what is in it.")
+def regrade(path: Path, from_report: bool, **options: Any) -> int:
+    """Judge again what an earlier run stored: no container, no engine.
+
+    PATH is a run's folder, or a submission that was graded on this machine.
+    """
+    from pytest_dockerlab.classroom.grading import regrade_path
+
+    return regrade_path(_request(path, options), from_report, _say).status
+
+
+def _say(line: str) -> None:
+    """Print a line now: whoever looks on, looks on live."""
+    click.echo(line)
+    sys.stdout.flush()
+
+
+def _request(path: Path, options: dict[str, Any]) -> Any:
+    from pytest_dockerlab.classroom.grading import Request, check_formats
+
+    formats, ref = check_formats(options.pop("formats")), options.pop("ref")
+    reader, submitted_at = options.pop("audience"), options.pop("submitted_at")
+    environ = {name: value for name, value in os.environ.items() if name != "DOCKERLAB_SUBMISSION"}
+    settings: Settings = resolve(options, environ=environ)
+    if settings.digits is not None and not settings.digits.is_dir():
+        raise UsageError("The folder that --digits or DOCKERLAB_DIGITS names is not there.")
+    return Request(path, settings, ref, formats, reader, submitted_at)

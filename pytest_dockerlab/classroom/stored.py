@@ -1,0 +1,71 @@
+"""Find what an earlier run stored of a submission, so that it can be judged again without a container."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pytest_dockerlab import paths
+from pytest_dockerlab.assignment import Assignment, Limits, bundled_names
+from pytest_dockerlab.classroom import lesson, source
+from pytest_dockerlab.errors import UsageError
+from pytest_dockerlab.pipeline import KINDS
+from pytest_dockerlab.report.files import RESULTS
+from pytest_dockerlab.report.schema import Results, load_results
+from pytest_dockerlab.settings import Settings
+from pytest_dockerlab.submission import Submission
+
+LOGS = (".log", ".svg", ".png")
+
+
+def runs_folder() -> Path:
+    """Return where runs are kept."""
+    return paths.cache_dir() / "runs"
+
+
+def find(path: Path, ref: str | None, limits: Limits, settings: Settings, trusted: bool) -> Path:
+    """Return the run's folder: the path itself, or of all runs of that submission the newest one.
+
+    A folder outside our cache is a submission, whatever it holds: a student can hand in a `results.json` too.
+    """
+    here = path.resolve()
+    if (here / RESULTS).is_file() and (trusted or here.parent == runs_folder().resolve()):
+        return here
+    if trusted:
+        raise UsageError(f"{path} holds no {RESULTS}.", fix="Give the folder that --report filled.")
+    with source.opened(path, ref, limits) as found:
+        ours = frozenset(one.parent.resolve() / one.name for one in (settings.results, settings.report) if one)
+        digest = Submission.load(found.folder, Limits(), ours).sha256
+    runs = []
+    for file in runs_folder().glob(f"*/{RESULTS}"):
+        try:
+            told = load_results(file)
+        except UsageError:  # of another version
+            continue
+        if told["submission"]["sha256"] == digest:
+            runs.append((file.stat().st_mtime_ns, file.parent))
+    if not runs:
+        raise UsageError(
+            f"{path} was never graded on this machine, as it is now.", fix="Grade it first: dockerlab grade PATH."
+        )
+    return max(runs)[1]
+
+
+def assignment_of(told: Results, given: str | None) -> Assignment:
+    """Return the assignment to judge by: the given one, else the bundled one of that name."""
+    if given is not None:
+        return lesson.load(given)
+    name = told["assignment"]["name"]
+    if name not in bundled_names():
+        raise UsageError(f"The assignment {name!r} is none of the bundled ones.", fix="Give --assignment PATH.")
+    return Assignment.load(str(paths.bundled("assignments", name)))
+
+
+def copy_facts(run: Path, told: Results, target: Path) -> None:
+    """Copy what the run used. An earlier, longer run of the same key may have left more, which is not of this grade."""
+    target.mkdir(parents=True)
+    used = {name for name in KINDS if told["facts"].get(name)} | {"dockerfile", "environment", "results"}
+    for path in sorted(run.iterdir()):
+        wanted = path.suffix in LOGS or (path.suffix == ".json" and path.stem in used)
+        if wanted and path.is_file() and not path.is_symlink():
+            shutil.copyfile(path, target / path.name)

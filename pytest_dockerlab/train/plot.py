@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from pytest_dockerlab.errors import UsageError
@@ -27,15 +28,12 @@ def plot_png(curve: LossCurve, verdict: Verdict, series: Series = Series.TRAIN) 
 
 
 def smoothed(values: Sequence[float]) -> list[float]:
-    """Return an exponential moving average without the bias of its start; NaN and infinity are passed over."""
-    keep = 1 - 2 / (1 + max(1.0, len(values) / 15))
-    mean = weight = 0.0
+    """Return the running median, as robust as the verdict's levels; NaN and infinity are passed over."""
+    side = max(1, min(25, len(values) // 25))
     result = []
-    for value in values:
-        if math.isfinite(value):
-            mean = keep * mean + (1 - keep) * value
-            weight = keep * weight + (1 - keep)
-        result.append(mean / weight if weight else math.nan)
+    for at in range(len(values)):
+        near = [value for value in values[max(0, at - side) : at + side + 1] if math.isfinite(value)]
+        result.append(median(near) if near else math.nan)
     return result
 
 

@@ -18,15 +18,17 @@ NUMBER = rb"[-+]?(?:(?:\d{1,40}\.?\d{0,40}|\.\d{1,40})(?:[eE][-+]?\d{1,4})?|(?i:
 _WORD = (
     rb"[lL]oss(?:es)?|LOSS|\xe6\x8d\x9f\xe5\xa4\xb1|\xe8\xaf\xaf\xe5\xb7\xae|\xe4\xbb\xa3\xe4\xbb\xb7|\xcb\xf0\xca\xa7"
 )
-_HIT = re.compile(
-    rb"(" + _WORD + rb")"
+_LOSS_WORD = re.compile(_WORD)
+# What follows the word. The number is matched once and for all (a look-ahead and a back reference: Python 3.10 has no
+# atomic groups), or a long run of digits would be tried in every division.
+_BEHIND = re.compile(
     rb"([\w/.\-\x80-\xff]{0,40}?)"  # the rest of the key: `_train`, `/val`, 值, a full-width colon too
     rb"(?:[ ]?[(\[]([^()\[\]\n]{1,32})[)\]])?"  # Loss (train)
     rb"(?:\s(?:at|after|for|in|on|of)\s[^:=\n]{0,32}(?=[:=]))?"  # Loss after epoch 3: 0.5
     rb"[\"'`*]{0,2}\s{0,16}"
     rb"(?:(?:[:=|>,~]|->|=>|\xef\xbc\x9a|\xef\xbc\x9d|\xe2\x86\x92|is|was|of|\xe4\xb8\xba|\xe6\x98\xaf|\xa3\xba)=?\s{0,16})?"
     rb"[\"'\[(]{0,2}(?:tensor\(|array\(|np\.float(?:16|32|64)\()?"
-    rb"(" + NUMBER + rb")(?![\w/:]|\.\d)"
+    rb"(?=(" + NUMBER + rb"))\3(?![\w/:]|\.\d)"
 )
 _EPOCH = re.compile(
     rb"(?:[eE]poch|EPOCH|(?<![a-zA-Z])[eE]p|\xe8\xbd\xae\xe6\xac\xa1|\xe5\x91\xa8\xe6\x9c\x9f)[\s:=\[(#'\"\]\xef\xbc\x9a]{0,6}"
@@ -39,7 +41,7 @@ _PAIR = re.compile(rb"\s{0,8}\[\s{0,8}(\d{1,7}),\s{0,8}(\d{1,9})\]")  # the CIFA
 _SEEN = re.compile(rb"\s\[(\d{1,12})/\d{1,12} \(")  # the examples' `Train Epoch: 1 [640/60000 (1%)]`: images seen
 _VARYING = b"0123456789.%+"  # what differs between two lines of one print statement, and so does padding
 _BEFORE = 64
-_MAX_HITS = 64  # losses read from one line
+_MAX_WORDS = 128  # loss words looked at in one line
 _CACHE = 4096
 
 
@@ -62,9 +64,14 @@ class TextReader:
         """Yield the losses of one line, from left to right."""
         known = self._known
         reached = 0
-        for match in islice(_HIT.finditer(line), _MAX_HITS):
-            start = match.start()
-            word, after, aside, _ = match.groups()
+        for found in islice(_LOSS_WORD.finditer(line), _MAX_WORDS):
+            start, end = found.span()
+            if start < reached:
+                continue  # a part of the key before: `loss/val_loss`
+            match = _BEHIND.match(line, end)
+            if match is None:
+                continue
+            word, after, aside = found.group(), match[1], match[2]
             before = line[max(reached, start - _BEFORE) : start].translate(None, _VARYING)
             reached = match.end()
             key = (before, word, after, aside)
@@ -75,7 +82,7 @@ class TextReader:
                     known.clear()
                 means = known[key] = meaning(before, word, after, aside or b"")
             if means is not None:
-                yield Hit(before.translate(None, b" \t") + after, means, match.span(4))
+                yield Hit(before.translate(None, b" \t") + after, means, match.span(3))
 
 
 class Position(NamedTuple):

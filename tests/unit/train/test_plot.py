@@ -44,9 +44,10 @@ def test_sparkline_never_raises(values, width):
     assert len(sparkline(values, width)) == min(width, len(values))
 
 
-def test_smoothing_begins_at_the_first_value_and_passes_over_nan():
-    values = smoothed([5.0, math.nan, 5.0, 5.0])
-    assert values == pytest.approx([5.0] * 4)
+def test_smoothing_passes_over_nan_and_outliers():
+    assert smoothed([5.0, math.nan, 5.0, 5.0]) == [5.0] * 4
+    assert smoothed([5.0, 5.0, 1e9, 5.0, 5.0])[2] == 5.0
+    assert math.isnan(smoothed([math.nan])[0])
 
 
 @pytest.mark.parametrize(

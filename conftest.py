@@ -25,6 +25,11 @@ LEFT_GRACE_S = 15.0  # the helper that cleans up behind a killed run has this lo
 NEEDED_IMAGES = ("dockerlab/client:latest", "python:3.11-slim", "pytorch/pytorch:latest", "pytorch/torchserve:latest")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the suite's own marker."""
+    config.addinivalue_line("markers", "podman_lacks(point): what Podman's API can't do (tests/engine_contract)")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this machine can't run, with the reason and the way to change that."""
     if item.get_closest_marker("gpu") and not has_gpu():
@@ -170,4 +175,5 @@ def nothing_left_behind() -> Iterator[None]:
 
 
 def _belongs_to_another(pid: str) -> bool:
-    return pid.isdigit() and int(pid) != os.getpid() and Path(f"/proc/{pid}").exists()
+    """Whether the label names a living process that is not this one; all that this package makes has the label."""
+    return not pid.isdigit() or (int(pid) != os.getpid() and Path(f"/proc/{pid}").exists())

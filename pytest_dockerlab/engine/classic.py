@@ -10,16 +10,20 @@ import json
 import os
 import re
 import sys
+import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.engine.base import BuildOutcome, BuildRequest
 from pytest_dockerlab.engine.process import run_process
+from pytest_dockerlab.errors import EngineUnavailable
 from pytest_dockerlab.facts import BuildStep
 
 NAME = "classic"
+MAX_DOCKERFILE = 1 << 20
 
 # What the classic builder does not refuse, or refuses with words that mislead: a heredoc "succeeds" and runs nothing.
 BUILDKIT_ONLY = (
@@ -43,16 +47,17 @@ def needs_buildkit(dockerfile: str) -> str | None:
 def build(request: BuildRequest, deadline: Deadline, on_output: Callable[[str], None], host: str) -> BuildOutcome:
     """Build with the classic builder of the engine at `host`. Names after `FROM` must be tagged already."""
     started = time.monotonic()
+    on_output("This engine has no BuildKit in reach (`docker buildx`): building with the classic builder.")
     job = {
         "host": host,
         "context": str(request.context),
         "dockerfile": request.dockerfile,
         "tag": request.tag,
         "labels": dict(request.labels),
-        "cgroup_parent": request.cgroup_parent,
     }
     steps: list[BuildStep] = []
     error: list[str] = []
+    gone: list[str] = []
     image: list[str] = []
     last = time.monotonic()
 
@@ -63,6 +68,8 @@ def build(request: BuildRequest, deadline: Deadline, on_output: Callable[[str], 
         except ValueError:
             on_output(line.decode("utf-8", "replace").rstrip())
             return
+        if "gone" in message:
+            gone.append(str(message["gone"]))
         if "error" in message:
             error.append(str(message["error"]))
             on_output(f"ERROR: {message['error']}")
@@ -83,6 +90,11 @@ def build(request: BuildRequest, deadline: Deadline, on_output: Callable[[str], 
     program = f"import sys; sys.path.insert(0, {package_root!r}); from {__name__} import _child; _child()"
     argv = [sys.executable, "-I", "-c", program, json.dumps(job)]
     end = run_process(argv, deadline, on_line, env=env)
+    if gone and not end.timed_out:
+        raise EngineUnavailable(
+            f"The engine went away while building ({gone[-1][:200]}).",
+            fix="See that it runs (`docker info`), then grade again: nothing was lost.",
+        )
     ok = end.exit_code == 0 and not end.timed_out and not error
     return BuildOutcome(
         ok=ok,
@@ -95,14 +107,39 @@ def build(request: BuildRequest, deadline: Deadline, on_output: Callable[[str], 
     )
 
 
+def dockerfile_of(request: BuildRequest) -> str:
+    """Return the Dockerfile in the context, for `needs_buildkit`; empty where there is none."""
+    with tarfile.open(request.context) as archive:
+        try:
+            source = archive.extractfile(request.dockerfile)
+        except KeyError:
+            return ""
+        return source.read(MAX_DOCKERFILE).decode("utf-8", "replace") if source else ""
+
+
 def _child() -> None:
     """Build, in the child process: the engine's JSON lines go to stdout."""
     import docker
+    import requests
+    from docker.errors import APIError, DockerException
 
     job = json.loads(sys.argv[1])
-    client = docker.DockerClient(base_url=job["host"], version="auto", timeout=3600)
+    try:
+        failed = _build_in_child(docker.DockerClient(base_url=job["host"], version="auto", timeout=3600), job)
+    except APIError as refused:  # what is wrong with the Dockerfile as a whole is an error status, not a message
+        failed = True
+        print(json.dumps({"error": str(refused.explanation)}), flush=True)
+    except (DockerException, requests.RequestException, OSError) as lost:
+        failed = True
+        print(json.dumps({"gone": f"{type(lost).__name__}: {lost}"}), flush=True)
+    sys.exit(1 if failed else 0)
+
+
+def _build_in_child(client: Any, job: Mapping[str, Any]) -> bool:
+    """Return whether the build failed."""
+    failed = False
     with Path(job["context"]).open("rb") as context:
-        stream = client.api.build(
+        for message in client.api.build(
             fileobj=context,
             custom_context=True,
             dockerfile=job["dockerfile"],
@@ -111,10 +148,7 @@ def _child() -> None:
             rm=True,
             forcerm=True,  # else the container of a failed step stays behind
             decode=True,
-            container_limits=None,
-        )
-        failed = False
-        for message in stream:
+        ):
             failed = failed or "error" in message
             print(json.dumps(message), flush=True)
-    sys.exit(1 if failed else 0)
+    return failed

@@ -121,6 +121,13 @@ class DockerEngine:
         self, request: BuildRequest, deadline: Deadline, on_output: Callable[[str], None]
     ) -> BuildOutcome:
         """Tag each replacement with the name it replaces while the build runs, and put back what the name meant."""
+        syntax = classic.needs_buildkit(classic.dockerfile_of(request))
+        # Podman's builder has its own words for what it does not know; Docker's classic one builds some of it wrongly.
+        if syntax and self.info().name != "Podman":
+            raise InfraError(
+                f"The Dockerfile uses {syntax}, which the classic builder would build wrongly.",
+                fix="Install BuildKit's client on this machine: the package docker-buildx (or docker-buildx-plugin).",
+            )
         before = {name: self.image(name) for name in request.replaced}
         try:
             for name, replacement in request.replaced.items():
@@ -264,9 +271,17 @@ class DockerEngine:
         )
 
     def output(self, container: str) -> Iterator[bytes]:
-        """Attach, with what was written before. The connection is open when this returns, so call it before `start`."""
+        """Attach where it is still to be started: the connection is open when this returns, so nothing is lost.
+
+        Attaching to a container that has ended waits for a next start, for ever: there, the engine's own log is read,
+        which is capped and ends.
+        """
+        created = self.state(container).status == "created"
         with engine_errors("attaching to a container"):
-            stream = self._api.attach(container, stdout=True, stderr=True, stream=True, logs=True)
+            if created:
+                stream = self._api.attach(container, stdout=True, stderr=True, stream=True, logs=True)
+            else:
+                stream = self._api.logs(container, stdout=True, stderr=True, stream=True, follow=True)
 
         def chunks() -> Iterator[bytes]:
             # A connection that breaks ends the output; whether the container ended is `state`'s to say.
@@ -319,6 +334,12 @@ class DockerEngine:
         with engine_errors("listing what a container changed"):
             rows = self._api.diff(container) or []
         return [(str(row["Path"]), kinds[int(row["Kind"])]) for row in rows]
+
+    def mounts(self, container: str) -> list[str]:
+        """Inspect, for its volumes: those that the image declares."""
+        with engine_errors("looking for a container's volumes"):
+            rows = self._api.inspect_container(container).get("Mounts") or []
+        return sorted(str(row["Destination"]) for row in rows if row.get("Type") == "volume")
 
     def read(self, container: str, path: str) -> Iterator[bytes] | None:
         """`docker cp`, as a stream."""

@@ -18,6 +18,8 @@ from pytest_dockerlab.report import schema, terminal  # noqa: F401
 from pytest_dockerlab.serve import torchserve  # noqa: F401
 from pytest_dockerlab.train import loss, trend  # noqa: F401
 
+# Not loaded into the inner runs: a cache in the working folder, and a second of imports.
+QUIET = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
 CHECKS = {"dockerfile": 10, "build": 20, "train": 20, "loss": 30, "artifact": 20}
 TESTS = {
     "dockerfile": "def test_dockerfile(dockerlab_dockerfile):\n    checks.dockerfile(dockerlab_dockerfile).require()",
@@ -83,7 +85,7 @@ class Lab:
 
     def run(self, *args: object, named: bool = True) -> pytest.RunResult:
         """Run `pytest --dockerlab` in this process, with results in `results.json`."""
-        options: list[object] = ["--dockerlab", "-p", "no:cacheprovider", "--dockerlab-results", self.results_file]
+        options: list[object] = ["--dockerlab", *QUIET, "--dockerlab-results", self.results_file]
         if named:
             options += ["--dockerlab-submission", self.submission, "--dockerlab-assignment", self.assignment_folder]
         return self.pytester.runpytest_inprocess(*map(str, options), *map(str, args))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pytest_dockerlab.engine.base import ContainerSpec, ContainerState, ImageConfig, Usage
-from pytest_dockerlab.engine.fake.files import FakeFile, Files, absolute, as_files, folders
+from pytest_dockerlab.engine.fake.files import FakeFile, Files, absolute, as_files, folders, parents
 from pytest_dockerlab.engine.fake.programs import FakeProgram, Serves
 
 KILLED = 137
@@ -199,12 +199,18 @@ class FakeContainer:
             return self._program.written_bytes
         return sum(entry.bytes for entry in self._layer.values())
 
+    @property
+    def volumes(self) -> set[str]:
+        """Where its volumes are."""
+        return {absolute(path) for path in self.image.config.volumes}
+
     def changes(self) -> list[tuple[str, str]]:
-        """List what differs from the image, folders too, as `docker diff` does."""
+        """List what differs from the image, folders too, as `docker diff` does: nothing of its volumes."""
         self._settle()
         before = self.image.files
         known = folders(before) | {path for path, entry in before.items() if entry.kind == "folder"}
-        rows = {path: "modified" if path in before else "added" for path in self._layer}
+        written = [path for path in self._layer if not self.volumes & {path, *parents(path)}]
+        rows = {path: "modified" if path in before else "added" for path in written}
         rows |= {mount.target: "added" for mount in self.spec.mounts if mount.target not in known}
         rows |= dict.fromkeys(self._deleted - self._layer.keys(), "deleted")
         for folder in folders(list(rows)):

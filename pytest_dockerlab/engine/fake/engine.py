@@ -27,7 +27,7 @@ from pytest_dockerlab.engine.fake import http
 from pytest_dockerlab.engine.fake.build import Builder
 from pytest_dockerlab.engine.fake.containers import FakeContainer, FakeImage
 from pytest_dockerlab.engine.fake.files import FakeFile, as_files, from_tar, to_tar
-from pytest_dockerlab.engine.fake.programs import FakeProgram, Program, Serves, builtin, shell_string
+from pytest_dockerlab.engine.fake.programs import NOT_FOUND, FakeProgram, Program, Serves, builtin, shell_string
 from pytest_dockerlab.engine.labels import RUN
 from pytest_dockerlab.errors import EngineUnavailable, ImageUnavailable, InfraError
 from pytest_dockerlab.images.names import normalise
@@ -149,8 +149,12 @@ class FakeEngine:
         self._called("start")
         one = self._get(container)
         program = self._program_of(one)
+        word = one.argv[0] if one.argv else "(no command)"
+        if program is None and one.spec.init and one.argv:
+            # The init is there and starts; it is the init that finds no program.
+            missing = f"[FATAL tini (7)] exec {word} failed: No such file or directory\n".encode()
+            program = FakeProgram(output=missing, exit_code=NOT_FOUND)
         if program is None or program.start_error:
-            word = one.argv[0] if one.argv else "no command specified"
             one.start_failed = (program.start_error if program else None) or (
                 f'failed to create task: exec: "{word}": executable file not found in $PATH'
             )
@@ -198,6 +202,11 @@ class FakeEngine:
         """List what differs from the image."""
         self._called("changes")
         return self._get(container).changes()
+
+    def mounts(self, container: str) -> list[str]:
+        """The volumes that the image declares."""
+        self._called("mounts")
+        return sorted(self._get(container).volumes)
 
     def read(self, container: str, path: str) -> Iterator[bytes] | None:
         """Stream a path as a tar archive."""

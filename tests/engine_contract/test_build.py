@@ -1,0 +1,168 @@
+"""Builds, on every engine and with both of Docker's builders."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_dockerlab.context import tar_of
+from pytest_dockerlab.deadline import Deadline
+from pytest_dockerlab.engine.base import BuildRequest
+from pytest_dockerlab.engine.fake import FakeProgram
+from pytest_dockerlab.engine.labels import RUN
+from pytest_dockerlab.errors import InfraError
+
+
+def test_a_dockerfile_becomes_an_image(builder):
+    tag, outcome, log = builder.build(
+        f"FROM {builder.image}\n"
+        "WORKDIR /app\n"
+        "ENV LESSON=mnist\n"
+        "COPY train.py serve/ ./\n"
+        'ENTRYPOINT ["sh"]\n'
+        'CMD ["train.py", "--epochs", "1"]\n',
+        {"train.py": b"print(1)\n", "serve/handler.py": b"pass\n"},
+    )
+    assert outcome.ok, outcome.error
+    assert outcome.error is None
+    assert outcome.timed_out is False
+    assert outcome.seconds >= 0
+    config = builder.engine.image(tag)
+    assert config is not None
+    assert outcome.image_id == config.image_id
+    assert config.workdir == "/app"
+    assert config.env["LESSON"] == "mnist"
+    assert config.entrypoint == ("sh",)
+    assert config.cmd == ("train.py", "--epochs", "1")
+    assert any("COPY" in step.name for step in outcome.steps)
+    assert any("COPY" in line for line in log)
+
+
+def test_what_was_copied_is_in_the_image(builder, content_of):
+    tag, outcome, _ = builder.build(
+        f"FROM {builder.image}\nCOPY train.py /app/\nCOPY train.py /app/other.py\n", {"train.py": b"print(1)\n"}
+    )
+    assert outcome.ok, outcome.error
+    container = builder.create("true", image=tag)
+    assert content_of(builder.engine.read(container, "/app/train.py")) == b"print(1)\n"
+    assert content_of(builder.engine.read(container, "/app/other.py")) == b"print(1)\n"
+
+
+def test_our_labels_win_over_the_dockerfiles(builder):
+    tag, outcome, _ = builder.build(f"FROM {builder.image}\nLABEL {RUN}=forged course=ml\n")
+    assert outcome.ok, outcome.error
+    labels = builder.engine.image(tag).labels
+    assert labels[RUN] == builder.run_id
+    assert labels["course"] == "ml"
+
+
+def test_a_step_that_fails_is_named(builder):
+    builder.says("echo before && exit 3", FakeProgram(output=b"before\n", exit_code=3))
+    tag, outcome, log = builder.build(f"FROM {builder.image}\nRUN echo before && exit 3\nRUN echo never\n")
+    assert not outcome.ok
+    assert outcome.timed_out is False
+    assert outcome.image_id is None
+    assert "exit 3" in outcome.error
+    assert "code: 3" in outcome.error
+    assert any("before" in line for line in log)
+    assert not any(line.endswith("never") and "echo" not in line for line in log)
+    assert builder.engine.image(tag) is None
+
+
+def test_a_failed_build_leaves_no_container(builder):
+    builder.build(f"FROM {builder.image}\nRUN exit 3\n")
+    assert [one for one in builder.engine.owned(builder.run_id) if one.kind == "container"] == []
+
+
+def test_a_file_that_is_not_there(builder):
+    _, outcome, _ = builder.build(f"FROM {builder.image}\nCOPY trian.py /app/\n", {"train.py": b""})
+    assert not outcome.ok
+    assert "trian.py" in outcome.error
+
+
+def test_a_word_that_is_no_instruction(builder):
+    _, outcome, _ = builder.build(f"FROM {builder.image}\nRUNN true\n")
+    assert not outcome.ok
+    assert "RUNN" in outcome.error
+
+
+def test_the_deadline_stops_the_step(builder, seconds):
+    _, outcome, log = builder.build(
+        f"FROM {builder.image}\nRUN echo here\nRUN sleep 300\n", within_s=1 if builder.fake else 8
+    )
+    assert outcome.timed_out
+    assert not outcome.ok
+    assert seconds() < 30
+    assert any("here" in line for line in log)
+    assert builder.engine.image(builder.images[-1]) is None
+
+
+def test_a_base_image_is_replaced(builder):
+    before = builder.engine.image("course.invalid/base:1")
+    _, outcome, _ = builder.build(
+        "FROM course.invalid/base:1\nRUN true\n", replaced={"course.invalid/base:1": builder.image}
+    )
+    assert outcome.ok, outcome.error
+    assert before is None
+    assert builder.engine.image("course.invalid/base:1") is None
+
+
+def test_a_base_image_in_a_second_stage_is_replaced(builder):
+    _, outcome, _ = builder.build(
+        f"FROM course.invalid/base:1 AS maker\nWORKDIR /made\nCOPY a.txt .\n"
+        f"FROM {builder.image}\nCOPY --from=maker /made/a.txt /a.txt\n",
+        {"a.txt": b"a"},
+        replaced={"course.invalid/base:1": builder.image},
+    )
+    assert outcome.ok, outcome.error
+
+
+def test_another_name_for_the_dockerfile(builder):
+    tag, outcome, _ = builder.build(f"FROM {builder.image}\nWORKDIR /gpu\n", name="docker/Dockerfile.gpu")
+    assert outcome.ok, outcome.error
+    assert builder.engine.image(tag).workdir == "/gpu"
+
+
+def test_no_dockerfile(builder):
+    context = builder.folder / "context.tar"
+    context.write_bytes(tar_of({"readme": b""}))
+    request = BuildRequest(context, "Dockerfile", f"dockerlab-contract/none:{builder.run_id}", builder.labels)
+    outcome = builder.engine.build(request, Deadline.after(60), lambda _line: None)
+    assert not outcome.ok
+    assert "Dockerfile" in outcome.error
+
+
+def test_what_a_step_prints_is_in_the_log(builder):
+    builder.says("printf 'one\\ntwo'", FakeProgram(output=b"one\ntwo"))
+    # The ENV makes it another build than an earlier one, whose steps would be taken from the cache without a word.
+    _, outcome, log = builder.build(f"FROM {builder.image}\nENV RUN={builder.run_id}\nRUN printf 'one\\ntwo'\n")
+    assert outcome.ok, outcome.error
+    said = [line.split(" ", 1)[-1] if line.startswith("#") else line for line in log]
+    assert said.index("one") < said.index("two")
+
+
+def test_a_built_image_is_ours(builder):
+    tag, outcome, _ = builder.build(f"FROM {builder.image}\nWORKDIR /x\n")
+    assert outcome.ok
+    [image] = [one for one in builder.engine.owned(builder.run_id) if one.kind == "image"]
+    assert image.labels[RUN] == builder.run_id
+    builder.engine.remove_owned(image)
+    assert builder.engine.image(tag) is None
+    builder.engine.remove_owned(image)
+
+
+@pytest.mark.parametrize(
+    "step",
+    ["RUN <<EOF\ntrue\nEOF", "RUN --mount=type=cache,target=/c true", "COPY --link a /a"],
+    ids=lambda step: step[:9],
+)
+def test_what_only_buildkit_builds(builder, step):
+    """Built, or refused by name: never built wrongly."""
+    if builder.name not in ("docker", "classic"):
+        pytest.skip("Docker's two builders only")
+    dockerfile = f"FROM {builder.image}\n{step}\n"
+    if builder.name == "classic":
+        with pytest.raises(InfraError, match="classic builder"):
+            builder.build(dockerfile, {"a": b""})
+    else:
+        _, outcome, _ = builder.build(dockerfile, {"a": b""})
+        assert outcome.ok, outcome.error

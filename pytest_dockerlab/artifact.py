@@ -2,6 +2,8 @@
 
 The engine's archive hands out links, FIFOs, devices and sparse zeros as they are, so the stream is read member by
 member and only a regular file of bounded size is kept. What is inside a pickle is nobody's business on the host.
+
+A SavedModel is a folder: its regular files become one tar archive of ours, under plain names.
 """
 
 from __future__ import annotations
@@ -10,19 +12,25 @@ import contextlib
 import fnmatch
 import hashlib
 import io
-import json
 import tarfile
-import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 from pytest_dockerlab.engine.base import Engine, ImageConfig
+from pytest_dockerlab.errors import InfraError
 from pytest_dockerlab.facts import Artifact, ArtifactCandidate
+from pytest_dockerlab.inspection import kind_of
+
+__all__ = ["Retrieved", "collect", "first_file", "kind_of", "parts", "retrieve"]
 
 MAX_CANDIDATES = 50
 MAX_NAME = 300
+MAX_LISTED = 20_000  # files of a volume that are looked at
+MAX_BEFORE = 128 << 20  # a quarter of what is read of an image's WORKDIR
+MAX_IN_FOLDER = 1000  # files of a SavedModel
+SAVED_MODEL = "saved_model.pb"
 # What a system or a package manager writes is not what the training wrote.
 SYSTEM = ("/proc/", "/sys/", "/dev/", "/usr/", "/opt/conda/pkgs/", "/var/lib/", "/var/cache/")
 
@@ -34,6 +42,7 @@ class Retrieved:
     state: str
     bytes: int = 0
     sha256: str | None = None
+    is_folder: bool = False  # a SavedModel, as a tar archive of ours
 
 
 class _Stream:
@@ -67,8 +76,10 @@ def _archive(chunks: Iterator[bytes]) -> Iterator[tarfile.TarFile]:
             close()
 
 
-def retrieve(engine: Engine, container: str, path: str, limit: int, target: Path | None = None) -> Retrieved:
-    """Copy one regular file out of a container; with no `target` only its hash is taken.
+def retrieve(
+    engine: Engine, container: str, path: str, limit: int, target: Path | None = None, *, look_only: bool = False
+) -> Retrieved:
+    """Copy one regular file out of a container; with no `target` only its hash is taken, `look_only` takes none.
 
     At most `limit` bytes are read: a sparse file of a terabyte says its size in the archive's header, and is refused
     before its first byte.
@@ -82,24 +93,59 @@ def retrieve(engine: Engine, container: str, path: str, limit: int, target: Path
             if member is None:
                 return Retrieved("missing")
             if member.isdir():
-                return Retrieved("folder")
+                return _folder(archive, limit, target) if not look_only else Retrieved("folder")
             if member.issym() or member.islnk():
                 return Retrieved("link")
             if not member.isreg():
                 return Retrieved("special")
             if member.size > limit:
                 return Retrieved("too_big", member.size)
-            source = archive.extractfile(member)
-            assert source is not None
-            digest = hashlib.sha256()
+            if look_only:
+                return Retrieved("file", member.size)
+            digest, done = hashlib.sha256(), 0
             with target.open("wb") if target else io.BytesIO() as copy:
-                while piece := source.read(1 << 18):
+                for piece in _pieces(archive, member):
                     digest.update(piece)
+                    done += len(piece)
                     if target:
                         copy.write(piece)
+            if done != member.size:
+                raise InfraError("The engine stopped in the middle of a file.", fix="Grade again.")
             return Retrieved("file", member.size, digest.hexdigest())
     except tarfile.TarError:
         return Retrieved("missing")
+
+
+def _pieces(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
+    source = archive.extractfile(member)
+    assert source is not None
+    while piece := source.read(1 << 18):
+        yield piece
+
+
+def _folder(archive: tarfile.TarFile, limit: int, target: Path | None) -> Retrieved:
+    """Copy the regular files of a folder into a tar archive of ours; links and the like are left behind."""
+    digest, total, found = hashlib.sha256(), 0, False
+    with target.open("wb") if target else io.BytesIO() as file, tarfile.open(fileobj=file, mode="w") as copy:
+        for count, member in enumerate(archive):
+            inside = PurePosixPath(*PurePosixPath(_text(member.name)).parts[1:])
+            if not member.isreg() or ".." in inside.parts or not inside.parts:
+                continue
+            total += member.size
+            if total > limit or count > MAX_IN_FOLDER:
+                return Retrieved("too_big", total)
+            found = found or str(inside) == SAVED_MODEL
+            data = b"".join(_pieces(archive, member))
+            digest.update(f"{inside}\0{len(data)}\0".encode() + data)
+            plain = tarfile.TarInfo(f"model/{inside}")
+            plain.size, plain.mode = len(data), 0o644
+            copy.addfile(plain, io.BytesIO(data))
+    return Retrieved("file", total, digest.hexdigest(), is_folder=True) if found else Retrieved("folder")
+
+
+def _text(name: str) -> str:
+    """Return a name as text that can be written anywhere: bytes that are not UTF-8 become question marks."""
+    return name.encode("utf-8", "replace").decode()
 
 
 def collect(
@@ -110,48 +156,67 @@ def collect(
     patterns: tuple[str, ...],
     limit: int,
     target: Path,
+    *,
+    require_new: bool = True,
 ) -> Artifact:
     """Return the artifact that the run in `container` wrote, its bytes copied to `target`.
 
     `image_probe` is a container of the same image that never ran: what it holds was there before the run. Of several
-    files the earlier pattern wins, then the one nearest to the WORKDIR, then the biggest.
+    files the earlier pattern wins, then the one nearest to the WORKDIR, then the name. Without `require_new` a file
+    that the image held is taken too, where the run wrote none.
     """
-    written = dict(engine.changes(container))
-    found = _matching(written, patterns)
+    written = _written(engine, container, limit)
+    found = sorted(_matching(written, patterns), key=lambda path: _rank(path, patterns, image.workdir))
     candidates: list[ArtifactCandidate] = []
     chosen: Artifact | None = None
-    for path in sorted(found, key=lambda path: _rank(path, patterns, image.workdir)):
-        before = retrieve(engine, image_probe, path, limit) if written[path] == "modified" else Retrieved("missing")
-        keep = target if chosen is None else None
-        got = retrieve(engine, container, path, limit, keep)
+    for path in found[:MAX_CANDIDATES]:
+        got = retrieve(engine, container, path, limit, None if chosen else target, look_only=chosen is not None)
         state = got.state
-        if got.state == "file":
-            if got.bytes == 0:
-                state = "empty"
-            elif before.sha256 == got.sha256:
-                state = "unchanged"
-            else:
-                state = "changed" if before.state == "file" else "new"
+        if got.state == "file" and chosen is not None:
+            state = "changed" if written[path] == "modified" else "new"
+        elif got.state == "file" and got.bytes == 0:
+            state = "empty"
+        elif got.state == "file":
+            fresh = written[path] == "added"
+            before = Retrieved("missing") if fresh else retrieve(engine, image_probe, path, limit)
+            state = "new" if before.state != "file" else "changed" if before.sha256 != got.sha256 else "unchanged"
         candidates.append(ArtifactCandidate(path[:MAX_NAME], got.bytes, state))
-        if chosen is None and state in ("new", "changed"):
-            kind, problem = kind_of(target)
-            chosen = Artifact(
-                path=path, sha256=got.sha256, bytes=got.bytes, kind=kind, file=target.name, problem=problem
-            )
+        if chosen is None and (state in ("new", "changed") or (state == "unchanged" and not require_new)):
+            chosen = _artifact(path, got, target, state)
+    if chosen is None:
+        candidates += _in_image(engine, image_probe, image, patterns)
+        for one in [] if require_new else [one for one in candidates if one.state == "in_image"]:
+            got = retrieve(engine, container, one.path, limit, target)
+            if got.state == "file":
+                chosen = _artifact(one.path, got, target, "in_image")
+                break
     if chosen is None:
         target.unlink(missing_ok=True)
-        candidates += _in_image(engine, image_probe, image, patterns)
         chosen = Artifact()
+    return replace(chosen, candidates=tuple(candidates), patterns=patterns)
+
+
+def _artifact(path: str, got: Retrieved, target: Path, state: str) -> Artifact:
+    kind, problem = ("savedmodel", None) if got.is_folder else kind_of(target)
     return Artifact(
-        path=chosen.path,
-        sha256=chosen.sha256,
-        bytes=chosen.bytes,
-        kind=chosen.kind,
-        file=chosen.file,
-        problem=chosen.problem,
-        candidates=tuple(candidates),
-        patterns=patterns,
+        path=path, sha256=got.sha256, bytes=got.bytes, kind=kind, file=target.name, problem=problem, state=state
     )
+
+
+def parts(kind: str | None, file: Path, name: str) -> dict[str, Path]:
+    """Return the artifact's files by their names in a build context: one file, or all those of a SavedModel.
+
+    The names in the archive are ours (`_folder` made them), and the files go beside it.
+    """
+    if kind != "savedmodel":
+        return {name: file}
+    found: dict[str, Path] = {}
+    with tarfile.open(file, "r:") as archive:
+        for number, member in enumerate(archive):
+            path = file.with_name(f"{file.name}.{number}")
+            path.write_bytes(b"".join(_pieces(archive, member)))
+            found[f"{name}/{member.name.removeprefix('model/')}"] = path
+    return found
 
 
 def first_file(engine: Engine, container: str, path: str) -> str | None:
@@ -166,107 +231,68 @@ def first_file(engine: Engine, container: str, path: str) -> str | None:
         return None
 
 
-def _matching(written: dict[str, str], patterns: tuple[str, ...]) -> list[str]:
-    paths = [
-        path
-        for path, change in written.items()
-        if change != "deleted"
-        and not path.startswith(SYSTEM)
-        and any(fnmatch.fnmatchcase(PurePosixPath(path).name, pattern) for pattern in patterns)
-    ]
-    return paths[:MAX_CANDIDATES]
+def _written(engine: Engine, container: str, limit: int) -> dict[str, str]:
+    """Return what the run may have written and how: the container's diff, and all that is in its volumes.
+
+    A volume has no diff; what the image put there is told apart later, by its content.
+    """
+    written = {_text(path): change for path, change in engine.changes(container)}
+    for volume in engine.mounts(container):
+        for name, _ in _listed(engine, container, volume, limit):
+            written.setdefault(name, "modified")
+    return written
+
+
+def _listed(engine: Engine, container: str, folder: str, limit: int) -> Iterator[tuple[str, int]]:
+    """Yield the paths and sizes of the files and links under a folder, as far as the bounds allow."""
+    chunks = engine.read(container, folder)
+    if chunks is None:
+        return
+    total = 0
+    with contextlib.suppress(tarfile.TarError), _archive(chunks) as archive:
+        for count, member in enumerate(archive):
+            if not member.isdir():
+                yield str(PurePosixPath(folder).parent / _text(member.name).lstrip("/")), member.size
+            total += member.size
+            if count >= MAX_LISTED or total > 4 * limit:  # the stream holds the contents too
+                return
+
+
+def _matching(written: dict[str, str], patterns: tuple[str, ...]) -> set[str]:
+    found = set()
+    for path, change in written.items():
+        if change == "deleted" or path.startswith(SYSTEM):
+            continue
+        name = PurePosixPath(path)
+        # A SavedModel goes by its folder's name, or by that of its main file.
+        if name.name == SAVED_MODEL and (_matches(name.parent.name, patterns) or _matches(name.name, patterns)):
+            found.add(str(name.parent))
+        elif name.name != SAVED_MODEL and _matches(name.name, patterns):
+            found.add(path)
+    return found
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _rank(path: str, patterns: tuple[str, ...], workdir: str) -> tuple[int, bool, int, str]:
     name = PurePosixPath(path).name
-    pattern = next(index for index, pattern in enumerate(patterns) if fnmatch.fnmatchcase(name, pattern))
+    matching = (index for index, pattern in enumerate(patterns) if fnmatch.fnmatchcase(name, pattern))
     under_workdir = PurePosixPath(path).is_relative_to(workdir)
-    return pattern, not under_workdir, len(PurePosixPath(path).parts), path
+    return next(matching, len(patterns)), not under_workdir, len(PurePosixPath(path).parts), path
 
 
 def _in_image(
     engine: Engine, image_probe: str, image: ImageConfig, patterns: tuple[str, ...]
 ) -> list[ArtifactCandidate]:
     """Return model files that lay in the image's WORKDIR before the run: the likeliest mix-up, worth its own words."""
-    chunks = engine.read(image_probe, image.workdir)
-    if chunks is None or image.workdir == "/":
+    if image.workdir == "/":
         return []
     found: list[ArtifactCandidate] = []
-    try:
-        with _archive(chunks) as archive:
-            for count, member in enumerate(archive):
-                name = PurePosixPath(member.name).name
-                if member.isreg() and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
-                    path = str(PurePosixPath(image.workdir).parent / member.name)
-                    found.append(ArtifactCandidate(path[:MAX_NAME], member.size, "in_image"))
-                if count > 5000 or len(found) >= 5:
-                    break
-    except tarfile.TarError:
-        return found
+    for path, size in _listed(engine, image_probe, image.workdir, MAX_BEFORE):
+        if _matches(PurePosixPath(path).name, patterns):
+            found.append(ArtifactCandidate(path[:MAX_NAME], size, "in_image"))
+        if len(found) >= 5:
+            break
     return found
-
-
-LEGACY_PYTORCH = bytes.fromhex("80028a0a6cfc9c46f920")
-
-
-def kind_of(path: Path) -> tuple[str, str | None]:
-    """Return `(kind, problem)` by content, never by name, without loading anything.
-
-    The problem is `None`, or one of "empty", "html", "text", "truncated", "unknown". Formats: PyTorch's zip has a
-    member `*/data.pkl` (TorchScript also `*/code/`), its older form begins with a pickled magic number; safetensors
-    begins with an 8-byte little-endian header length and `{`; HDF5 with `\\x89HDF`; Keras 3 and `.mar` are zip files.
-    """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(4096)
-    if size == 0:
-        return "empty", "empty"
-    if head.startswith(b"PK\x03\x04"):
-        return _zip_kind(path)
-    if head.startswith(LEGACY_PYTORCH):
-        return "pytorch-legacy", None
-    if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return "hdf5", None
-    if len(head) > 9 and head[8:9] == b"{":
-        length = int.from_bytes(head[:8], "little")
-        if length < 100_000_000:
-            return "safetensors", _safetensors_problem(path, length, size)
-    if head.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
-        return "html", "html"
-    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return "pickle", None
-    if head[:1] == b"\x08" and (b"pytorch" in head or b"onnx" in head.lower() or b"keras" in head.lower()):
-        return "onnx", None
-    if head.isascii() and head.decode("ascii").isprintable():
-        return "text", "text"
-    return "unknown", "unknown"
-
-
-def _zip_kind(path: Path) -> tuple[str, str | None]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()[:100_000]
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return "zip", "truncated"  # the directory of a zip file is at its end
-    if any(name == "MAR-INF/MANIFEST.json" for name in names):
-        return "mar", None
-    if any(name.endswith("/data.pkl") for name in names):
-        return ("torchscript" if any("/code/" in name for name in names) else "pytorch-zip"), None
-    if "config.json" in names and "model.weights.h5" in names:
-        return "keras", None
-    if any(name.endswith(".npy") for name in names):
-        return "npz", None
-    return "zip", "unknown"
-
-
-def _safetensors_problem(path: Path, length: int, size: int) -> str | None:
-    if size < 8 + length:
-        return "truncated"
-    with path.open("rb") as file:
-        file.seek(8)
-        try:
-            header = json.loads(file.read(length))
-        except ValueError:
-            return "truncated"
-    ends = [item["data_offsets"][1] for item in header.values() if isinstance(item, dict) and "data_offsets" in item]
-    return "truncated" if ends and size < 8 + length + max(ends) else None

@@ -7,7 +7,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, PlainSerializer, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    field_validator,
+    model_validator,
+)
 
 from pytest_dockerlab import paths, tomlfile
 from pytest_dockerlab.errors import UsageError
@@ -132,10 +141,22 @@ class GpuTable(Table):
     wait: float = Field(default=600, ge=0, le=86_400)
 
 
-class Integrity(Table):
-    """`[integrity]`: did this run make this artifact? What is on fails a check; what is off only warns."""
+Level = Annotated[
+    Literal["fail", "warn"], BeforeValidator(lambda value: {True: "fail", False: "warn"}.get(value, value))
+]
 
-    artifact_new: bool = True
+
+class Integrity(Table):
+    """`[integrity]`: did this run make this artifact? "fail" (or true) costs the check, "warn" (or false) is a note.
+
+    What each one looks at, and why the defaults are what they are, is told in `pytest_dockerlab.integrity`.
+    """
+
+    artifact_new: Level = "fail"
+    cpu_plausible: Level = "warn"
+    loss_over_time: Level = "warn"
+    accuracy_agrees: Level = "warn"
+    images_match: Level = "fail"  # looked at with `data_canary` only
     provenance: bool = False
     data_canary: bool = False
 

@@ -164,12 +164,28 @@ MAX_POINTS = 2000
 
 
 @dataclass(frozen=True, config=FACT)
+class Finding:
+    """What the facts say of where the artifact came from, in a sentence with numbers (`pytest_dockerlab.integrity`)."""
+
+    id: str  # a key of the assignment's `[integrity]`
+    agrees: bool | None  # None: there was nothing to look at
+    sentence: str
+
+
+@dataclass(frozen=True, config=FACT)
+class IntegrityFacts:
+    """All findings of one run."""
+
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, config=FACT)
 class ArtifactCandidate:
     """A file that matches the assignment's globs, and why it was or wasn't taken."""
 
     path: str
     bytes: int
-    state: str  # "new", "changed", "unchanged", "in_image", "link", "special", "too_big", "empty"
+    state: str  # "new", "changed", "unchanged", "in_image", "link", "special", "folder", "too_big", "empty"
 
 
 @dataclass(frozen=True, config=FACT)
@@ -185,6 +201,8 @@ class Artifact:
     patterns: tuple[str, ...] = ()
     problem: str | None = None  # what is wrong with the content, e.g. "html", "truncated", "empty"
     details: dict[str, Any] = field(default_factory=dict)  # tensors, parameters, NaN …: from inside a container
+    state: str | None = None  # that of the candidate which was taken
+    findings: tuple[Finding, ...] = ()  # over the run, its losses and this artifact
 
 
 @dataclass(frozen=True, config=FACT)
@@ -236,6 +254,8 @@ class Predictions:
     log: str | None = None
     p50_ms: float | None = None
     p99_ms: float | None = None
+    permuted: bool = False  # with a data canary: `expected` is what a model of this run's data has to answer
+    findings: tuple[Finding, ...] = ()
 
     @property
     def correct(self) -> int:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
+from pytest_dockerlab import integrity
 from pytest_dockerlab.errors import EngineUnavailable, ImageUnavailable, InfraError
 from pytest_dockerlab.facts import (
     Artifact,
     DockerfileFound,
     ImageBuild,
+    IntegrityFacts,
     LossCurve,
     Predictions,
     Serving,
@@ -122,7 +125,12 @@ class Pipeline:
             self.context.store.save("serve", fact)
         if self._server is None:
             raise InfraError("The server started in an earlier run and does not start now; grade again.")
-        return serve_stage.predict(self.context, self._server)
+        answers = serve_stage.predict(self.context, self._server)
+        curve, found = self.facts.get("loss"), self.facts.get("artifact")
+        if isinstance(curve, LossCurve) and isinstance(found, Artifact):
+            answers = replace(answers, findings=(integrity.accuracy_agrees(curve, answers),))
+            self.context.store.save("integrity", IntegrityFacts((*found.findings, *answers.findings)))
+        return answers
 
     def _stage(self, name: str, kind: type[Fact], make: Callable[[], Fact]) -> Fact:
         known = self.facts.get(name)

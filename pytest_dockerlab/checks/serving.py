@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pytest_dockerlab.assignment import Assignment
 from pytest_dockerlab.checks.base import Judgement, failed, passed
-from pytest_dockerlab.checks.training import build_error
+from pytest_dockerlab.checks.training import INTEGRITY_FIX, build_error
 from pytest_dockerlab.facts import Predictions, Serving
+from pytest_dockerlab.integrity import told
 from pytest_dockerlab.serve import verdict
 
 
@@ -36,9 +37,16 @@ PREDICT_FIXES = {
 }
 
 
+PERMUTED = " The labels of the training data were permuted for this run, and the answers are judged by them."
+
+
 def predict(fact: Predictions, assignment: Assignment) -> Judgement:
     """At least `min_correct` of the digits come back right, and nothing about the answers says they were made up."""
     said = verdict.judge(fact, verdict.Rules(min_correct=assignment.spec.predict.min_correct), fact.probes)
-    if said.ok:
-        return passed(said.sentence, "predict.json")
-    return failed(said.sentence, PREDICT_FIXES[said.kind], "predict.json", fact.log)
+    sentence = f"{said.sentence}{PERMUTED}" if fact.permuted else said.sentence
+    if not said.ok:
+        return failed(sentence, PREDICT_FIXES[said.kind], "predict.json", fact.log)
+    failing, notes = told(fact.findings, assignment.spec.integrity)
+    if failing is not None:
+        return failed(failing, INTEGRITY_FIX, "predict.json", "integrity.json")
+    return passed(sentence, "predict.json", notes=notes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pytest_dockerlab.assignment import Assignment
 from pytest_dockerlab.checks.base import Judgement, failed, passed
 from pytest_dockerlab.facts import Artifact, DockerfileFound, Ended, ImageBuild, LossCurve, TrainingRun
+from pytest_dockerlab.integrity import told
 
 
 def dockerfile(found: DockerfileFound) -> Judgement:
@@ -116,16 +117,27 @@ PROBLEMS = {
     "text": "is a text file, not a model",
     "truncated": "ends too early: it was cut off while it was written",
     "empty": "is empty",
+    "zeros": "holds nothing but zero bytes",
     "unknown": "is in no model format known here",
 }
 
 
 def artifact(fact: Artifact, assignment: Assignment) -> Judgement:
-    """The run wrote a model file that was not there before, in a known format."""
-    if fact.path is not None and fact.problem is None:
-        return passed(f"{fact.path}: {fact.kind}, {fact.bytes / 1e3:,.0f} kB.", fact.file)
+    """The run wrote a model file that was not there before, in a known format, with numbers in it."""
     if fact.path is not None:
-        return failed(f"{fact.path} {PROBLEMS.get(fact.problem or '', 'is no model')}.", None, fact.file)
+        if fact.problem is not None:
+            problem = PROBLEMS.get(fact.problem, "is no model")
+            return failed(f"{fact.path} {problem}.", "Save the model after the last epoch.", fact.file, "artifact.json")
+        trouble = _contents(fact)
+        if trouble is not None:
+            return failed(*trouble, fact.file, "artifact.json")
+        failing, notes = told(fact.findings, assignment.spec.integrity)
+        if failing is not None:
+            return failed(failing, INTEGRITY_FIX, "artifact.json", "integrity.json")
+        read = f", {_size_of(fact)}" if fact.details.get("tensor_count") else ""
+        return passed(
+            f"{fact.path}: {fact.kind}, {fact.bytes / 1e3:,.0f} kB{read}.", fact.file, notes=(*_remarks(fact), *notes)
+        )
     wanted = ", ".join(fact.patterns or assignment.spec.train.artifacts)
     states = {candidate.state: candidate.path for candidate in fact.candidates}
     if path := states.get("unchanged") or states.get("in_image"):
@@ -140,8 +152,70 @@ def artifact(fact: Artifact, assignment: Assignment) -> Judgement:
         return failed(f"{path} is a link, not a file.", "Save the model as a regular file.", "artifact.json")
     if path := states.get("too_big"):
         return failed(f"{path} is bigger than is allowed.", "Save the state_dict only.", "artifact.json")
+    if path := states.get("special"):
+        return failed(
+            f"{path} is a pipe or a device, not a file.", "Save the model as a regular file.", "artifact.json"
+        )
+    if path := states.get("folder"):
+        return failed(
+            f"{path} is a folder, not a model file.",
+            "Save the model as one file; of folders only a SavedModel is known here.",
+            "artifact.json",
+        )
     return failed(
         f"The training wrote no model file (looked for {wanted}).",
         'Save it at the end. The course\'s scripts need `--save-model` for it: CMD ["python", "…", "--save-model"].',
         "artifact.json",
     )
+
+
+INTEGRITY_FIX = "Have the run train the model and save it, and print the losses as they come; then grade again."
+
+
+def _size_of(fact: Artifact) -> str:
+    details = fact.details
+    return f"{details['tensor_count']} tensors with {details['parameters']:,} parameters"
+
+
+def _contents(fact: Artifact) -> tuple[str, str] | None:
+    """Return what is wrong with the contents and what to do, as far as the reader in the container could look."""
+    details, path = fact.details, fact.path
+    if runs := details.get("runs"):
+        return (
+            f"{path} is a pickle that names {', '.join(runs[:3])}: loading it would run that, and weights need no such "
+            "thing.",
+            "Save the weights only: torch.save(model.state_dict(), …).",
+        )
+    if details.get("nan_tensors"):
+        return (
+            f"{path}: {details['nan_tensors']} of {details['tensor_count']} tensors hold NaN "
+            f"({'; '.join(details.get('nan', [])[:2])}).",
+            "The training went astray: lower the learning rate, and look for a division by zero or a log of it.",
+        )
+    if not details.get("read"):
+        return None
+    if not details.get("tensor_count") and fact.kind in WEIGHTS_ONLY:
+        return f"{path} holds no tensor at all.", "Save the model's weights: torch.save(model.state_dict(), …)."
+    several = details.get("float_tensors", 0)
+    if several and several == details.get("constant_tensors"):
+        return (
+            f"{path}: each of its {several} tensors holds one value only, so nothing in it was learnt.",
+            "Save the model that was trained, after the training.",
+        )
+    return None
+
+
+WEIGHTS_ONLY = ("pytorch-zip", "pytorch-legacy", "safetensors", "hdf5", "keras")
+
+
+def _remarks(fact: Artifact) -> tuple[str, ...]:
+    """Return what is worth knowing of a model that passes."""
+    details, found = fact.details, []
+    if unusual := details.get("unusual"):
+        found.append(
+            f"{fact.path} is a pickle that names {', '.join(unusual[:3])}: it can only be loaded where those are. A "
+            "state_dict needs none."
+        )
+    if details.get("inf_tensors"):
+        found.append(f"{fact.path}: {details['inf_tensors']} tensors hold infinite values.")
+    return tuple(found)

@@ -215,6 +215,9 @@ class Engine(Protocol):
     def changes(self, container: str) -> list[tuple[str, str]]:
         """Return `(path, "added" | "modified" | "deleted")` for what differs from the image, folders too."""
 
+    def mounts(self, container: str) -> list[str]:
+        """Return where its volumes are, whose files are in no `changes`; folders of the host are left out."""
+
     def read(self, container: str, path: str) -> Iterator[bytes] | None:
         """Stream a path as a tar archive, links kept as they are; `None` where there is no such path."""
 

@@ -1,4 +1,4 @@
-"""Take the model file that the run wrote out of its container."""
+"""Take the model file that the run wrote out of its container, and have it looked into."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pytest_dockerlab import artifact
 from pytest_dockerlab.artifact import first_file
 from pytest_dockerlab.engine.base import ImageConfig
 from pytest_dockerlab.facts import Artifact
+from pytest_dockerlab.stages import inspect
 from pytest_dockerlab.stages.context import RunContext
 
 FILE = "artifact.bin"
@@ -13,11 +14,19 @@ FILE = "artifact.bin"
 __all__ = ["FILE", "first_file", "run"]
 
 
-def run(context: RunContext, container: str, probe: str, image: ImageConfig) -> Artifact:
-    """Find and fetch the artifact; `probe` is a container of the same image that never ran."""
+def run(context: RunContext, container: str, probe: str, image: ImageConfig, tag: str) -> Artifact:
+    """Find, fetch and look into the artifact; `probe` is a container of the same image, `tag`, that never ran."""
     spec = context.assignment.spec
     fact = artifact.collect(
-        context.engine, container, probe, image, spec.train.artifacts, spec.limits.artifact, context.store.file(FILE)
+        context.engine,
+        container,
+        probe,
+        image,
+        spec.train.artifacts,
+        spec.limits.artifact,
+        context.store.file(FILE),
+        require_new=spec.integrity.artifact_new == "fail",
     )
+    fact = inspect.run(context, tag, fact, FILE)
     context.store.save("artifact", fact)
     return fact

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_dockerlab import dockerfiles, sandbox
+from pytest_dockerlab.artifact import parts
+from pytest_dockerlab.data import canary
 from pytest_dockerlab.data.digits import load_digits
 from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.engine.watch import Watch, Watched
@@ -97,7 +99,12 @@ def start(context: RunContext, artifact: Artifact) -> tuple[Serving, Server | No
         target = own.artifact.removeprefix(f"{folder}/")  # said from the submission's root; the context is what counts
     parsed = dockerfiles.parse(context.submission.read_text(dockerfile) or "")
     image_build = build_stage.build(
-        context, "serve", folder, dockerfile, parsed.bases, {target: context.store.file(artifact_stage.FILE)}
+        context,
+        "serve",
+        folder,
+        dockerfile,
+        parsed.bases,
+        {**parts(artifact.kind, context.store.file(artifact_stage.FILE), target)},
     )
     if not image_build.ok or image_build.tag is None:
         return Serving(ready=False, layout="dockerfile", image_build=image_build, reason="build_failed"), None
@@ -212,6 +219,10 @@ def predict(context: RunContext, running: Server) -> Predictions:
     table = context.assignment.spec.predict
     seed = draw.seed_of(context.settings.secret, context.submission.sha256)
     questions = draw.draw(load_digits(context.settings.digits), seed, table.images)
+    permuted = context.assignment.spec.integrity.data_canary
+    if permuted:
+        secret = canary.of(context.store.folder, context.settings.secret, context.submission.sha256)
+        questions = secret.relabel(questions)
     deadline = context.deadline.sooner(context.assignment.spec.timeouts.predict)
     try:
         items = _ask(running, questions, deadline, table.concurrency)
@@ -228,6 +239,7 @@ def predict(context: RunContext, running: Server) -> Predictions:
         items=items,
         probes=probes,
         error=gone,
+        permuted=permuted,
         log=LOG,
         log_tail=running.watch.last_lines(),
         p50_ms=times[len(times) // 2] if times else None,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from pytest_dockerlab import sandbox
-from pytest_dockerlab.data.mnist import ensure_mnist
+from pytest_dockerlab import integrity, sandbox
+from pytest_dockerlab.data import canary
+from pytest_dockerlab.data.mnist import DataSet, ensure_mnist
 from pytest_dockerlab.engine.base import ImageConfig, Mount
 from pytest_dockerlab.engine.watch import Watch
-from pytest_dockerlab.facts import Artifact, ImageBuild, LossCurve, TrainingRun
+from pytest_dockerlab.facts import Artifact, Finding, ImageBuild, IntegrityFacts, LossCurve, TrainingRun
 from pytest_dockerlab.stages import artifact
 from pytest_dockerlab.stages.context import RunContext
 
@@ -35,8 +40,8 @@ def run(context: RunContext, build: ImageBuild) -> tuple[TrainingRun, LossCurve,
         for point in points:
             context.observer.loss(point)
 
-    with context.container(sandbox.probe(tag, context.labels("inspect"))) as probe:
-        mounts = _data_mounts(context, image, probe)
+    with context.container(sandbox.probe(tag, context.labels("inspect"))) as probe, _data(context) as data:
+        mounts = _data_mounts(context, image, probe, data)
         granted = context.accelerator.acquire(image, context.observer.note, context.settings.lang)
         container_spec = sandbox.training(
             tag, image, spec.limits, context.labels("train"), mounts, granted.grant, network=spec.train.network
@@ -77,18 +82,54 @@ def run(context: RunContext, build: ImageBuild) -> tuple[TrainingRun, LossCurve,
             # Rule 1: what the run cost is on disk before anything else is asked of its container.
             context.store.save("train", fact)
             context.store.save("loss", curve)
-            found = artifact.run(context, container, probe, image) if fact.ok else None
+            found = artifact.run(context, container, probe, image, tag) if fact.ok else None
+            if found is not None:
+                found = _with_findings(context, fact, curve, found, data)
     return fact, curve, found
 
 
-def _data_mounts(context: RunContext, image: ImageConfig, probe: str) -> tuple[Mount, ...]:
+@contextlib.contextmanager
+def _data(context: RunContext) -> Iterator[DataSet | None]:
+    """Yield the data to train on; a data canary's is made for this run, and removed with its labels afterwards."""
+    spec = context.assignment.spec
+    if spec.train.data == "none":
+        yield None
+        return
+    data = ensure_mnist(spec.train.data_source, say=context.observer.note)
+    if not spec.integrity.data_canary:
+        yield data
+        return
+    secret = canary.of(context.store.folder, context.settings.secret, context.submission.sha256)
+    folder = context.store.file(canary.FOLDER)
+    try:
+        yield canary.write(secret, data, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _data_mounts(context: RunContext, image: ImageConfig, probe: str, data: DataSet | None) -> tuple[Mount, ...]:
     """Mount the data read-only at each place where the image holds nothing of its own."""
-    table = context.assignment.spec.train
-    if table.data == "none":
+    if data is None:
         return ()
-    data = ensure_mnist(table.data_source, say=context.observer.note)
     free = [target for target in sandbox.data_targets(image.workdir) if not _holds_files(context, probe, target)]
     return sandbox.data_mounts(Path(data.path), free)
+
+
+def _with_findings(
+    context: RunContext, fact: TrainingRun, curve: LossCurve, found: Artifact, data: DataSet | None
+) -> Artifact:
+    """Add what the facts tell of where the artifact came from, and keep it."""
+    spec = context.assignment.spec
+    images: Finding | None = None
+    if data is not None and spec.integrity.data_canary:
+        with context.store.file(LOG).open("rb") as log:
+            totals = integrity.shown_totals(log.read(integrity.MAX_LOG))
+        images = integrity.images_match(totals, data.train, data.test)
+    findings = integrity.after_training(fact, curve, found, spec.limits.cpus, images)
+    found = replace(found, findings=findings)
+    context.store.save("artifact", found)
+    context.store.save("integrity", IntegrityFacts(findings))
+    return found
 
 
 def _holds_files(context: RunContext, probe: str, target: str) -> bool:

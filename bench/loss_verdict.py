@@ -9,7 +9,8 @@ guessing, rises, blows up or becomes NaN. Levels that fall by 10 % to 50 % are l
 enough is the instructor's to say, with `min_relative_drop`.
 
 *real*, from `bench/data/make_real_curves.py`: small networks trained on real digits with random hyper-parameters.
-Should pass: the trained network is at least 60 % right on images it never saw; should fail: at most 20 %.
+Should pass: the trained network is at least 60 % right on images it never saw; should fail: at most 20 %. The rules
+were chosen with `real_curves.json` in view; `real_curves_check.json` was made for the measurement alone.
 
 A bound is the upper end of the one-sided 95 % Clopper-Pearson interval.
 """
@@ -33,7 +34,7 @@ from pytest_dockerlab.train.trend import LossRules, Verdict, judge
 Rng = np.random.Generator
 Maker = Callable[[int, Rng], "np.ndarray"]
 LENGTHS = (5, 6, 7, 8, 10, 12, 15, 20, 30, 60, 94, 300, 938)
-REAL = Path(__file__).parent / "data" / "real_curves.json"
+DATA = Path(__file__).parent / "data"
 
 
 def start(rng: Rng) -> float:
@@ -210,25 +211,49 @@ def simulated(each: int, seed: int, rules: LossRules) -> list[float]:
     return rates
 
 
-def real(rules: LossRules) -> list[float]:
-    runs = json.loads(REAL.read_text())
+def real(name: str, rules: LossRules) -> list[float]:
+    runs = json.loads((DATA / name).read_text())
     rates = []
     for should in (True, False):
         groups: dict[str, list[Verdict]] = defaultdict(list)
         for run in runs:
             if (run["accuracy"] >= 0.6) is should:
-                groups[f"{run['kind']}, {run['framework']}, {run['log']}"].append(
-                    verdict([float(value) for value in run["losses"]], rules)
-                )
-        print(f"\nReal, should {'pass' if should else 'fail'}\n\n{HEAD}")
-        for name, said in sorted(groups.items()):
-            kinds = Counter(item.kind.value for item in said)
-            print(row(name, sum(item.ok is not should for item in said), len(said), kinds))
-        every = [item for said in groups.values() for item in said]
+                said = verdict([float(value) for value in run["losses"]], rules)
+                groups[f"{run['kind']}, {run['framework']}, {run['log']}"].append(said)
+        print(f"\nReal ({name}), should {'pass' if should else 'fail'}\n\n{HEAD}")
+        for group, verdicts in sorted(groups.items()):
+            wrong = sum(item.ok is not should for item in verdicts)
+            print(row(group, wrong, len(verdicts), Counter(item.kind.value for item in verdicts)))
+        every = [item for verdicts in groups.values() for item in verdicts]
         wrong = sum(item.ok is not should for item in every)
         print(row("**all**", wrong, len(every), Counter()))
         rates.append(wrong / len(every))
     return rates
+
+
+def first_rule(values: np.ndarray) -> bool:
+    """The rule to beat: medians of first and last part, and Mann-Whitney between halves or outer thirds."""
+    n = len(values)
+    if n < 6 or not np.isfinite(values).all():
+        return False
+    head, tail = np.median(values[: max(3, min(10, n // 10))]), np.median(values[-max(3, n // 5) :])
+    part = n // 2 if n < 20 else n // 3
+    p = stats.mannwhitneyu(values[:part], values[-part:], alternative="greater").pvalue
+    return bool(tail <= 0.7 * head and p <= 0.05)
+
+
+def against_the_first_rule(each: int, seed: int, rules: LossRules) -> None:
+    print("\nFast learners that pass, and noisy flat runs (10-30 %) that pass, against the first rule\n")
+    print("| points | fast: first rule | fast: this rule | flat: first rule | flat: this rule |")
+    print("| --- | --- | --- | --- | --- |")
+    for n in (6, 8, 10, 15, 19, 30, 94):
+        cells = []
+        for make in (fast, flat((0.1, 0.3))):
+            rng = np.random.default_rng([n, seed])
+            curves = [make(n, rng) for _ in range(each * 5)]
+            cells.append(sum(first_rule(values) for values in curves) / len(curves))
+            cells.append(sum(verdict(values, rules).ok for values in curves) / len(curves))
+        print(f"| {n} | " + " | ".join(f"{100 * cell:.1f} %" for cell in cells) + " |")
 
 
 def main() -> int:
@@ -241,8 +266,10 @@ def main() -> int:
     changes = {name: value for name, value in vars(given).items() if name not in {"each", "seed"} and value is not None}
     rules = LossRules(**changes)
     print(f"Rules: {rules}")
-    rates = simulated(given.each, given.seed, rules) + real(rules)
-    print(f"\nWorst of the four rates: {100 * max(rates):.2f} % (goal: at most 1 %)")
+    rates = simulated(given.each, given.seed, rules)
+    against_the_first_rule(given.each, given.seed, rules)
+    rates += real("real_curves.json", rules) + real("real_curves_check.json", rules)
+    print(f"\nWorst of the six rates: {100 * max(rates):.2f} % (goal: at most 1 %)")
     return 0 if max(rates) <= 0.01 else 1
 
 

@@ -115,6 +115,24 @@ def test_shot_up_and_came_back():
     assert (verdict.kind, verdict.detail) == (VerdictKind.DIVERGED, "shot_up")
 
 
+def test_the_epoch_means_of_a_run_that_blew_up_at_once():
+    verdict = judge(curve([3592.0, 10.45, 12.64, 11.89, 11.34]))
+    assert (verdict.kind, verdict.detail) == (VerdictKind.DIVERGED, "exploded_first")
+    assert judge(curve([3592.0, 10.45, 12.64, 11.89, 11.34]), LossRules(chance_level=None)).ok
+
+
+def test_a_level_to_end_below():
+    values = noisy(lambda at: 3 + 4 * math.exp(-at / 10), 60)
+    assert judge(curve(values)).ok
+    verdict = judge(curve(values), LossRules(end_below=LN10))
+    assert (verdict.kind, verdict.detail) == (VerdictKind.FLAT, "ends_too_high")
+
+
+def test_small_batches_of_a_trained_model_are_noisy():
+    values = [2.331, 1.34, 0.379, 1.033, 0.265, 0.249, 0.127, 0.081, 0.252, 0.144, 0.02, 0.652, 0.302]  # really trained
+    assert judge(curve(values)).ok
+
+
 def test_nan_tells_when():
     verdict = judge(curve([2.3 - at / 50 if at < 30 else math.nan for at in range(60)]))
     assert verdict.kind is VerdictKind.NAN

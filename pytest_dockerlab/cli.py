@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from pytest_dockerlab import __version__
+from pytest_dockerlab.engine.signals import orderly_termination
 from pytest_dockerlab.errors import DockerLabError, InfraError
 
 # As pytest's own: 2 interrupted, 4 used wrongly; 10 is ours: infrastructure, no grade.
@@ -17,7 +18,9 @@ EXIT_INTERRUPTED, EXIT_USAGE, EXIT_INFRA = 2, 4, 10
 
 # Name → module and attribute. A module is imported when its command is called: `dockerlab loss` needs no engine.
 COMMANDS = {
+    "clean": ("pytest_dockerlab.clean_cli", "clean"),
     "data": ("pytest_dockerlab.data.cli", "data"),
+    "doctor": ("pytest_dockerlab.doctor.cli", "doctor"),
     "grade": ("pytest_dockerlab.classroom.cli", "grade"),
     "images": ("pytest_dockerlab.images.cli", "images"),
     "init": ("pytest_dockerlab.classroom.init_cli", "init"),
@@ -58,7 +61,8 @@ class DockerLabGroup(click.Group):
     ) -> Any:
         """Run, and end with an exit status that says whose fault it is."""
         try:
-            status = super().main(args, prog_name, complete_var, False, **extra)
+            with orderly_termination():
+                status = super().main(args, prog_name, complete_var, False, **extra)
             if not standalone_mode:
                 return status
         except (click.ClickException, click.Abort, DockerLabError) as error:

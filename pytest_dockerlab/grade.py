@@ -16,7 +16,9 @@ from pytest_dockerlab.assignment import Assignment, CheckSpec, Title
 from pytest_dockerlab.checks.base import CheckResult, Judgement, Outcome
 from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.engine.base import Engine
+from pytest_dockerlab.engine.guard import guard_for
 from pytest_dockerlab.engine.labels import new_run_id
+from pytest_dockerlab.engine.reaper import reap
 from pytest_dockerlab.errors import Blocked, CheckFailed, DockerLabError, InfraError, StudentError, UsageError
 from pytest_dockerlab.facts import Environment, to_dict
 from pytest_dockerlab.observer import Observer, Silent
@@ -293,6 +295,10 @@ class Grading:
 
     def _context(self) -> RunContext:
         engine, spec, run_id = self.engine(), self.assignment.spec, new_run_id()
+        # Before anything is made: whoever kills us, the helper removes what carries this run's id.
+        guard = guard_for(engine, run_id, keep=self.settings.keep)
+        for gone in reap(engine, max_disk=self.settings.max_disk):
+            self.observer.note(f"removed the {gone.thing.kind} {gone.thing.name}: {gone.why}")
         choice = self.settings.gpu if "gpu" in self.settings.given else spec.train.gpu
         plan = AcceleratorPlan(engine, choice, spec.gpu.min_memory, spec.gpu.wait, run_id)
         info = engine.info()
@@ -308,6 +314,7 @@ class Grading:
             run_id=run_id,
             deadline=Deadline.after(spec.timeouts.total),
             accelerator=plan,
+            guard=guard,
         )
 
     def _reusable(self) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Generator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from pytest_dockerlab import fixtures
 from pytest_dockerlab.assignment import Assignment
 from pytest_dockerlab.checks.base import Outcome
+from pytest_dockerlab.engine.signals import orderly_termination
 from pytest_dockerlab.errors import Blocked, DockerLabError, UsageError
 from pytest_dockerlab.grade import EXIT_NO_GRADE, Grade, Grading, outcome_of
 from pytest_dockerlab.progress import PytestProgress
@@ -33,6 +35,9 @@ def register(config: pytest.Config) -> None:
     except UsageError as error:
         raise pytest.UsageError(str(error)) from None
     config.pluginmanager.register(session, NAME)
+    stack = ExitStack()
+    stack.enter_context(orderly_termination())
+    config.add_cleanup(stack.close)
     config.pluginmanager.register(fixtures, "dockerlab-fixtures")
     if config.args_source is not pytest.Config.ArgsSource.ARGS:
         # Nothing was named on the command line: the assignment's tests are what there is to run.
@@ -66,6 +71,7 @@ class DockerLabSession:
         self._grading: Grading | None = None
         self._grade: Grade | None = None
         self._problem: str | None = None
+        self._infra = False
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> DockerLabSession:
@@ -159,6 +165,7 @@ class DockerLabSession:
             evidence = judged.evidence if judged and not judged.passed else ()
             earlier = grading.record(check_id, outcome, message, call.duration, blocked_by, evidence, fix)
         if earlier is not None:
+            self._infra = self._infra or earlier.outcome is Outcome.INFRA
             item.user_properties.append(("dockerlab_points", earlier.points))
 
     @pytest.hookimpl(tryfirst=True)
@@ -179,7 +186,8 @@ class DockerLabSession:
             session.exitstatus = EXIT_NO_GRADE
         finally:
             self._grading.__exit__(None, None, None)
-        if self._grade is not None and self._grade.exit_status == EXIT_NO_GRADE:
+        # Deselected checks and Ctrl-C leave no grade either; there pytest's own status says more.
+        if self._infra and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             session.exitstatus = EXIT_NO_GRADE
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

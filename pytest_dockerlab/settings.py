@@ -64,6 +64,7 @@ OPTIONS = (
         "runtime", "container runtime for training (auto: the engine's own; runsc: gVisor)", "auto|runc|runsc", RUNTIMES
     ),
     Option("digits", "a folder of PNG digits with labels.csv to ask instead of the bundled ones", "DIR"),
+    Option("max-disk", "how much disk images of ours may use; the oldest go first (default: no limit)", "SIZE"),
     Option("fresh", "ignore what earlier runs stored: build, train and serve again"),
     Option("keep", "leave containers and images behind, for a look inside"),
 )
@@ -83,6 +84,7 @@ class Settings:
     digits: Path | None = None
     fresh: bool = False
     keep: bool = False
+    max_disk: int | None = None
     secret: str = field(default="", repr=False)  # DOCKERLAB_SECRET: nobody without it can tell the digits beforehand
     given: frozenset[str] = frozenset()  # what did not come from a default, so that an assignment may set the rest
     # What no option says, because whoever calls us hands it over (`dockerlab grade`, `regrade`, `batch`):
@@ -138,6 +140,13 @@ def _value(option: Option, raw: object, source: str, cwd: Path) -> object:
             parse(text)
         except UsageError as error:
             raise UsageError(f"{source}: {error.message}", fix=error.fix) from None
+    if option.metavar == "SIZE":
+        from pydantic import ByteSize, TypeAdapter, ValidationError
+
+        try:
+            return int(TypeAdapter(ByteSize).validate_python(text))
+        except ValidationError:
+            raise UsageError(f"{source}: {text!r} is no size (valid: bytes, or e.g. 20GB, 500MiB)") from None
     if option.metavar in ("PATH", "FILE", "DIR"):
         return (cwd / Path(text).expanduser()).absolute()
     return text

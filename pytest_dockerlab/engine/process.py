@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_dockerlab.deadline import Deadline
+from pytest_dockerlab.engine.guard import watched
 
 MAX_LINE = 1 << 20  # a line longer than this is handed on in pieces
 GRACE_S = 5.0  # buildx takes up to 2 s to cancel a step after SIGTERM (measured on 0.13.1)
@@ -59,6 +60,7 @@ def run_process(
             start_new_session=True,
             env=dict(env) if env is not None else None,
         )
+        stack.enter_context(watched(process.pid))  # ended too, should we be killed
         assert process.stdout is not None
         output = process.stdout
         # Bounded, so that a child that floods us waits instead of filling our memory.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_dockerlab.assignment import Assignment
 from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.engine.base import BuildOutcome, BuildRequest, ContainerSpec, Engine, ImageConfig
+from pytest_dockerlab.engine.guard import Guard
 from pytest_dockerlab.engine.labels import run_labels
 from pytest_dockerlab.engine.logfile import CappedLog
 from pytest_dockerlab.errors import ImageUnavailable, InfraError
@@ -37,12 +38,13 @@ class RunContext:
     run_id: str
     deadline: Deadline
     accelerator: AcceleratorPlan
+    guard: Guard | None = None  # cleans up behind us where we can not
     _containers: list[str] = field(default_factory=list)
     _images: list[str] = field(default_factory=list)
 
     def labels(self, role: str) -> Mapping[str, str]:
         """Return the labels of one thing of this run."""
-        return run_labels(self.run_id, role)
+        return run_labels(self.run_id, role, keep=self.settings.keep)
 
     def create(self, spec: ContainerSpec) -> str:
         """Create a container that `close` removes."""
@@ -125,13 +127,22 @@ class RunContext:
     def close(self) -> None:
         """Remove what is left; an engine that is gone by now is left to the reaper of the next run."""
         self.accelerator.close()
-        if self.settings.keep:
+        clean = True
+        if not self.settings.keep:
+            left: list[tuple[Callable[[str], None], str]] = [
+                (self.engine.remove, name) for name in reversed(self._containers)
+            ]
+            left += [(self.engine.remove_image, name) for name in self._images]
+            for remove, name in left:
+                try:
+                    remove(name)
+                except InfraError:
+                    clean = False
+            self._containers.clear()
+            self._images.clear()
+        if self.guard is None:
             return
-        for container in reversed(self._containers):
-            with contextlib.suppress(InfraError):
-                self.engine.remove(container)
-        for image in self._images:
-            with contextlib.suppress(InfraError):
-                self.engine.remove_image(image)
-        self._containers.clear()
-        self._images.clear()
+        if clean:
+            self.guard.done()
+        else:  # an engine that restarts: the helper tries again for some minutes
+            self.guard.hand_over()

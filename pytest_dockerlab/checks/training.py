@@ -186,12 +186,6 @@ def _contents(fact: Artifact) -> tuple[str, str] | None:
             "thing.",
             "Save the weights only: torch.save(model.state_dict(), …).",
         )
-    if details.get("nan_tensors"):
-        return (
-            f"{path}: {details['nan_tensors']} of {details['tensor_count']} tensors hold NaN "
-            f"({'; '.join(details.get('nan', [])[:2])}).",
-            "The training went astray: lower the learning rate, and look for a division by zero or a log of it.",
-        )
     if not details.get("read"):
         return None
     if not details.get("tensor_count") and fact.kind in WEIGHTS_ONLY:
@@ -215,6 +209,12 @@ def _remarks(fact: Artifact) -> tuple[str, ...]:
         found.append(
             f"{fact.path} is a pickle that names {', '.join(unusual[:3])}: it can only be loaded where those are. A "
             "state_dict needs none."
+        )
+    if details.get("nan_tensors"):
+        # A remark and no failure: the run did leave its model, and the loss and the digits tell of the NaN already.
+        found.append(
+            f"{fact.path}: {details['nan_tensors']} of {details['tensor_count']} tensors hold NaN "
+            f"({'; '.join(details.get('nan', [])[:2])})."
         )
     if details.get("inf_tensors"):
         found.append(f"{fact.path}: {details['inf_tensors']} tensors hold infinite values.")

@@ -41,6 +41,7 @@ def register(config: pytest.Config) -> None:
     config.pluginmanager.register(fixtures, "dockerlab-fixtures")
     if config.args_source is not pytest.Config.ArgsSource.ARGS:
         # Nothing was named on the command line: the assignment's tests are what there is to run.
+        session.whole = True
         config.args = [str(path) for path in session.assignment.test_files]
 
 
@@ -72,6 +73,8 @@ class DockerLabSession:
         self._grade: Grade | None = None
         self._problem: str | None = None
         self._infra = False
+        self.whole = False  # whether all tests of the assignment were collected
+        self._judged: set[str] = set()  # the checks that have a test
 
     @classmethod
     def from_config(cls, config: pytest.Config) -> DockerLabSession:
@@ -130,7 +133,17 @@ class DockerLabSession:
         points = marker.kwargs.get("points", spec.points)
         if points != spec.points:
             raise pytest.UsageError(f"{item.nodeid}: {points} points here, {spec.points} in assignment.toml")
+        self._judged.add(spec.id)
         item.user_properties += [("dockerlab_check", spec.id), ("dockerlab_max_points", spec.points)]
+
+    def pytest_collection_modifyitems(self) -> None:
+        """Refuse an assignment with a check that no test judges: nobody could ever get its points."""
+        missing = [check.id for check in self.assignment.spec.checks if check.id not in self._judged]
+        if self.whole and missing and self._judged:
+            raise pytest.UsageError(
+                f"{self.assignment.folder}: no test judges {', '.join(missing)}; "
+                f'each check needs one marked @pytest.mark.dockerlab(check="{missing[0]}")'
+            )
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

@@ -80,6 +80,10 @@ class Watch:
                 return self._result(Ended.START_FAILED, None, error)
             pump.start()
             ended = self._until_end(deadline)
+            if ended is not Ended.EXITED:
+                # Before the drain: what runs on writes on, and nothing but the time limit would end the reading.
+                with contextlib.suppress(InfraError):
+                    self._engine.kill(self._container)
             pump.join(DRAIN_S)
             if self._pump_error is not None:
                 raise InfraError(f"The log could not be kept: {self._pump_error}") from self._pump_error

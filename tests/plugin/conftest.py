@@ -88,7 +88,7 @@ class Lab:
         options: list[object] = ["--dockerlab", *QUIET, "--dockerlab-results", self.results_file]
         if named:
             options += ["--dockerlab-submission", self.submission, "--dockerlab-assignment", self.assignment_folder]
-        return self.pytester.runpytest_inprocess(*map(str, options), *map(str, args))
+        return self.pytester.runpytest_inprocess(*map(str, options), *map(str, args), no_reraise_ctrlc=True)
 
     @property
     def results(self) -> dict[str, object]:

@@ -213,7 +213,9 @@ class DockerLabSession:
 
         writer = terminalreporter._tw
         color = bool(writer.hasmarkup)
-        shown = terminal.render(self._grade.to_results(), writer.fullwidth, color, self.settings.lang)
+        shown = terminal.render(
+            self._grade.to_results(), writer.fullwidth, color, self.settings.lang, self._grade.folder
+        )
         terminalreporter.write_sep("=", "dockerlab")
         writer.write(shown if shown.endswith("\n") else shown + "\n")
         terminalreporter.write_line(f"results: {self._grade.folder / 'results.json'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_dockerlab.report.escape import log_line, no_commands, one_line, plain
@@ -19,10 +20,12 @@ _MARKS = {"passed": "✓", "failed": "✗", "blocked": "-", "infra": "!"}
 LOG_LINES = 12
 
 
-def render(results: Results, console_width: int = 100, color: bool = False, lang: str = "en") -> str:
+def render(
+    results: Results, console_width: int = 100, color: bool = False, lang: str = "en", folder: Path | None = None
+) -> str:
     """Return the report as text, with ANSI colours if `color`; nothing that a student wrote gets through as a control.
 
-    The result ends with a line end, and does not depend on the environment (`NO_COLOR`, `COLUMNS`, `TERM`).
+    `folder` is where the evidence lies, for the paths of logs. The result ends with a line end, and does not depend on the environment (`NO_COLOR`, `COLUMNS`, `TERM`).
     """
     from rich.console import Console
 
@@ -44,7 +47,7 @@ def render(results: Results, console_width: int = 100, color: bool = False, lang
     _table(console, results, lang)
     for check in results["checks"]:
         if check["outcome"] in ("failed", "infra"):
-            _explain(console, check, results, lang)
+            _explain(console, check, results, lang, folder)
     _notes(console, results, lang)
     _total(console, results, lang)
     # A CI job shows this too: no line of it may be a command to the runner.
@@ -98,7 +101,7 @@ def _outcome(check: Check, lang: str) -> str:
     return word(check["outcome"], lang)
 
 
-def _explain(console: Console, check: Check, results: Results, lang: str) -> None:
+def _explain(console: Console, check: Check, results: Results, lang: str, folder: Path | None) -> None:
     """Print what is wrong, then what mends it, then the log: in the order in which a student needs them."""
     from rich.padding import Padding
 
@@ -117,7 +120,8 @@ def _explain(console: Console, check: Check, results: Results, lang: str) -> Non
             console.print(Padding(_text("│ " + log_line(line_text), "dim"), (0, 0, 0, 2)))
     file = log_file(check, results)
     if file:
-        console.print(Padding(_text(word("full_log", lang, file=one_line(file, 300)), "dim"), (0, 0, 0, 2)))
+        place = str(folder / file) if folder else file
+        console.print(Padding(_text(word("full_log", lang, file=one_line(place, 600)), "dim"), (0, 0, 0, 2)))
     console.print()
 
 

@@ -25,7 +25,8 @@ def render(
 ) -> str:
     """Return the report as text, with ANSI colours if `color`; nothing that a student wrote gets through as a control.
 
-    `folder` is where the evidence lies, for the paths of logs. The result ends with a line end, and does not depend on the environment (`NO_COLOR`, `COLUMNS`, `TERM`).
+    `folder` is where the evidence lies, for the paths of logs. The result ends with a line end, and does not depend
+    on the environment (`NO_COLOR`, `COLUMNS`, `TERM`).
     """
     from rich.console import Console
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
 from pytest_dockerlab import dockerfiles
 from pytest_dockerlab.context import make_context
 from pytest_dockerlab.errors import ImageUnavailable, StudentError
@@ -51,16 +54,17 @@ def build(
     folder: str,
     dockerfile: str,
     bases: tuple[str, ...],
-    extra: dict[str, object],
+    extra: Mapping[str, Path],
 ) -> ImageBuild:
-    """Build one Dockerfile of the submission; `dockerfile` is relative to the submission, `folder` is its context."""
-    from pathlib import Path, PurePosixPath
+    """Build one Dockerfile of the submission; `dockerfile` is relative to the submission, `folder` is its context.
 
+    `extra` puts files of ours into the context, by their place in it.
+    """
     log = context.store.file("build.log" if role == "train" else f"{role}-build.log")
     tar = context.store.file(f"{role}-context.tar")
     root = PurePosixPath(folder)
     inside = PurePosixPath(dockerfile)
-    files = {name: path for name, path in extra.items() if isinstance(path, Path)}
+    files = dict(extra)
     try:
         if not inside.is_relative_to(root):
             # A Dockerfile beside its context: it travels under a name of ours.

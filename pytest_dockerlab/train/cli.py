@@ -49,7 +49,7 @@ class _Command(click.Command):
 @click.option("--series", type=click.Choice([item.value for item in Series]), default="train", show_default=True)
 @click.option("--min-points", type=int, help="Fewest readings that are judged (default 5).")
 @click.option("--min-relative-drop", type=float, help="Share by which the loss has to fall (default 0.3).")
-@click.option("--alpha", type=float, help="Largest p-value that counts as a fall (default 0.03).")
+@click.option("--alpha", type=float, help="Largest p-value that counts as a fall (default 0.04).")
 def loss(
     log: str,
     as_json: bool,

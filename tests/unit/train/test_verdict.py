@@ -187,10 +187,10 @@ def test_negative_losses_have_a_direction_too():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"min_points": 2},
+        {"min_points": 1},
         {"min_relative_drop": 0},
         {"min_relative_drop": 1},
-        {"alpha": 0.5},
+        {"alpha": 0.6},
         {"chance_level": 0},
         {"x": 1},
     ],

@@ -269,9 +269,7 @@ def main() -> int:
     rates = simulated(given.each, given.seed, rules)
     against_the_first_rule(given.each, given.seed, rules)
     seen, unseen = real("real_curves.json", rules), real("real_curves_check.json", rules)
-    print(
-        "\nReal, both files\n\n| curves | number | wrong | rate | at most (95 %) | |\n| --- | --- | --- | --- | --- | --- |"
-    )
+    print(f"\nReal, both files\n\n{HEAD}")
     for name, (wrong, count), (more_wrong, more) in zip(("should pass", "should fail"), seen, unseen, strict=True):
         print(row(name, wrong + more_wrong, count + more, Counter()))
         rates.append((wrong + more_wrong) / (count + more))

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from pytest_dockerlab.facts import LossCurve, LossPoint, Series
 from pytest_dockerlab.train.loss.bars import KerasBars, KerasFrame
-from pytest_dockerlab.train.loss.choice import Key, Stores
+from pytest_dockerlab.train.loss.choice import FEW_EPOCHS, Key, Stores
 from pytest_dockerlab.train.loss.claims import Claims
 from pytest_dockerlab.train.loss.lines import LineSplitter, plain
 from pytest_dockerlab.train.loss.near import NearMisses
@@ -142,7 +142,7 @@ class LossReader:
             if series is not None and key.meaning.name == "loss":
                 key = key._replace(meaning=key.meaning._replace(series=series))
             self._add(key, value, None if series else self._keras.epoch, None, frame)
-            if series is None and key.meaning.series is Series.TRAIN:
+            if series is None and key.meaning.series is Series.TRAIN and (self._keras.epoch or 0) <= FEW_EPOCHS:
                 self._within_epoch(key.meaning.name, value)
         if plan.accuracy:
             self._claims.line(line, series or Series.TRAIN)

@@ -24,6 +24,7 @@ from pytest_dockerlab.facts import BuildStep
 
 NAME = "classic"
 MAX_DOCKERFILE = 1 << 20
+STEP = re.compile(r"step \d+/\d+ ?:", re.I)  # Docker writes `Step 1/3 : RUN x`, Podman `STEP 1/3: RUN x`
 
 # What the classic builder does not refuse, or refuses with words that mislead: a heredoc "succeeds" and runs nothing.
 BUILDKIT_ONLY = (
@@ -54,6 +55,8 @@ def build(request: BuildRequest, deadline: Deadline, on_output: Callable[[str], 
         "dockerfile": request.dockerfile,
         "tag": request.tag,
         "labels": dict(request.labels),
+        # Equal numbers: no swap on top.
+        "limits": {"memory": request.memory_bytes, "memswap": request.memory_bytes} if request.memory_bytes else {},
     }
     steps: list[BuildStep] = []
     error: list[str] = []
@@ -77,7 +80,7 @@ def build(request: BuildRequest, deadline: Deadline, on_output: Callable[[str], 
             image.append(str(message["aux"].get("ID", "")))
         for part in str(message.get("stream", "")).splitlines():
             on_output(part)
-            if part.startswith("Step "):
+            if STEP.match(part):
                 now = time.monotonic()
                 if steps:
                     steps[-1] = BuildStep(steps[-1].name, round(now - last, 2))
@@ -145,6 +148,7 @@ def _build_in_child(client: Any, job: Mapping[str, Any]) -> bool:
             dockerfile=job["dockerfile"],
             tag=job["tag"],
             labels=job["labels"],
+            container_limits=job["limits"],
             rm=True,
             forcerm=True,  # else the container of a failed step stays behind
             decode=True,

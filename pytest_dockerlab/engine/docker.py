@@ -39,6 +39,7 @@ from pytest_dockerlab.errors import DiskFull, EngineUnavailable, ImageUnavailabl
 # The log that the engine keeps is only a second copy (ours is pumped live), so it is small: a container that writes
 # 2 MB of "y\n" makes a json log of 72 MB.
 LOG_CONFIG = LogConfig(type="json-file", config={"max-size": "10m", "max-file": "1"})
+SETTLE_S = 2.0  # how long Podman may take to say how a container ended
 
 
 @contextlib.contextmanager
@@ -178,6 +179,7 @@ class DockerEngine:
                 environment=dict(spec.env) | dict(spec.grant.env),
                 labels=dict(spec.labels),
                 user=spec.user,
+                hostname=spec.hostname,
                 runtime=spec.runtime,
                 healthcheck={"test": ["NONE"]},
                 stop_signal="SIGTERM",
@@ -203,6 +205,7 @@ class DockerEngine:
             read_only=spec.read_only,
             init=spec.init,
             tmpfs=dict(spec.tmpfs),
+            extra_hosts=dict(spec.extra_hosts) or None,
             log_config=LOG_CONFIG,
             device_requests=[DeviceRequest(**request) for request in grant.device_requests] or None,
             devices=list(grant.devices) or None,
@@ -240,7 +243,8 @@ class DockerEngine:
         except InfraError as error:
             words = str(error.__cause__.explanation) if isinstance(error.__cause__, APIError) else str(error)
             # runc's words for a command that is not there, or is no program: the image's fault, not the engine's.
-            if any(
+            # A limit that this machine can't set is "permission denied" too, and is ours.
+            if "rlimit" not in words and any(
                 clue in words
                 for clue in (
                     "executable file not found",
@@ -257,16 +261,19 @@ class DockerEngine:
 
     def state(self, container: str) -> ContainerState:
         """Inspect."""
-        with engine_errors("looking at a container"):
-            data = self._api.inspect_container(container)
-        state = data["State"]
+        for _ in Deadline.after(SETTLE_S).poll(0.1):
+            with engine_errors("looking at a container"):
+                state = self._api.inspect_container(container)["State"]
+            # Podman's own word for a container that ended and whose exit it has not looked into yet.
+            if state.get("Status") != "stopped":
+                break
         running = bool(state.get("Running"))
         return ContainerState(
             running=running,
             exit_code=None if running else int(state.get("ExitCode") or 0),
             oom_killed=bool(state.get("OOMKilled")),
             error=str(state.get("Error") or ""),
-            status=str(state.get("Status") or ""),
+            status="exited" if state.get("Status") == "stopped" else str(state.get("Status") or ""),
             pid=int(state.get("Pid") or 0),
         )
 
@@ -295,7 +302,7 @@ class DockerEngine:
         with engine_errors("measuring a container"):
             try:
                 data = self._api.stats(container, stream=False, one_shot=True)
-            except NotFound:
+            except (NotFound, requests.exceptions.JSONDecodeError):  # Podman answers nothing where it can't measure
                 return Usage()
         return _usage(data)
 

@@ -60,6 +60,7 @@ def test_a_command_that_cannot_start_is_told_in_the_engines_words(rig, entrypoin
     assert not rig.engine.state(container).running
 
 
+@pytest.mark.podman_lacks("init-words")
 def test_behind_an_init_a_missing_command_is_told_in_the_output(rig):
     container = rig.create("", entrypoint=("no-such-program",), command=())
     stream = rig.engine.output(container)
@@ -145,6 +146,7 @@ def test_usage(rig):
     assert rig.engine.usage(container) == Usage()
 
 
+@pytest.mark.podman_lacks("oom")
 def test_memory_over_the_limit_is_an_oom(rig):
     container = rig.ended("head -c 300m /dev/zero | tail -n 1", FakeProgram(oom=True), memory_bytes=32 << 20)
     state = rig.engine.state(container)

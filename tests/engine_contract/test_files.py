@@ -64,6 +64,7 @@ def test_read_a_folder(rig, archive_of):
     assert found["out/a"].isreg()
 
 
+@pytest.mark.podman_lacks("links")
 def test_a_link_stays_a_link(rig, archive_of):
     container = rig.ended(
         "ln -s /etc/passwd /model.pt", FakeProgram(files={"/model.pt": FakeFile(kind="link", target="/etc/passwd")})

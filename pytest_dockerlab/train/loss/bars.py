@@ -79,6 +79,11 @@ class KerasBars:
         self._evaluations = 0
         self._means: dict[str, tuple[float | None, int, float]] = {}
 
+    @property
+    def complete(self) -> bool:
+        """Whether the last frame was a full bar, or one of unknown length."""
+        return self._done >= self._batches
+
     def epoch_line(self, line: bytes) -> bool:
         """Take note of an `Epoch 2/5` line; says whether it was one."""
         match = _KERAS_EPOCH.match(line)

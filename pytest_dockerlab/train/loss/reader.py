@@ -144,7 +144,7 @@ class LossReader:
             self._add(key, value, None if series else self._keras.epoch, None, frame)
             if series is None and key.meaning.series is Series.TRAIN and (self._keras.epoch or 0) <= FEW_EPOCHS:
                 self._within_epoch(key.meaning.name, value)
-        if plan.accuracy:
+        if plan.accuracy and self._keras.complete:
             self._claims.line(line, series or Series.TRAIN)
 
     def _within_epoch(self, name: str, mean: float) -> None:

@@ -52,7 +52,8 @@ class BuildRequest:
     tag: str
     labels: Mapping[str, str]
     replaced: Mapping[str, str] = field(default_factory=dict)  # a name after FROM -> a local image or a mirror's name
-    cgroup_parent: str | None = None
+    cgroup_parent: str | None = None  # BuildKit's way to limits: `engine.cgroup` makes it
+    memory_bytes: int | None = None  # the classic builder's
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,8 @@ class ContainerSpec:
     init: bool = True
     user: str | None = None
     runtime: str | None = None
+    hostname: str | None = None
+    extra_hosts: Mapping[str, str] = field(default_factory=dict)  # name -> address, into /etc/hosts
     grant: DeviceGrant = field(default_factory=DeviceGrant)
 
 

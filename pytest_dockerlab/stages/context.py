@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pytest_dockerlab.assignment import Assignment
 from pytest_dockerlab.deadline import Deadline
+from pytest_dockerlab.engine import cgroup
 from pytest_dockerlab.engine.base import BuildOutcome, BuildRequest, ContainerSpec, Engine, ImageConfig
 from pytest_dockerlab.engine.guard import Guard
 from pytest_dockerlab.engine.labels import run_labels
@@ -88,7 +89,7 @@ class RunContext:
             replaced={base.name: base.replaced_by for base in bases if base.replaced_by},
         )
         try:
-            return tag, self.engine.build(request, deadline, on_output), capped
+            return tag, cgroup.build(self.engine, request, self.assignment.spec.limits, deadline, on_output), capped
         finally:
             capped.close()
 

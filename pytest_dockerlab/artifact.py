@@ -173,7 +173,7 @@ def collect(
         got = retrieve(engine, container, path, limit, None if chosen else target, look_only=chosen is not None)
         state = got.state
         if got.state == "file" and chosen is not None:
-            state = "changed" if written[path] == "modified" else "new"
+            state = "other"
         elif got.state == "file" and got.bytes == 0:
             state = "empty"
         elif got.state == "file":

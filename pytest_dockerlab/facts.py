@@ -185,7 +185,7 @@ class ArtifactCandidate:
 
     path: str
     bytes: int
-    state: str  # "new", "changed", "unchanged", "in_image", "link", "special", "folder", "too_big", "empty"
+    state: str  # "new", "changed", "unchanged", "in_image", "link", "special", "folder", "too_big", "empty", "other"
 
 
 @dataclass(frozen=True, config=FACT)
@@ -256,11 +256,29 @@ class Predictions:
     p99_ms: float | None = None
     permuted: bool = False  # with a data canary: `expected` is what a model of this run's data has to answer
     findings: tuple[Finding, ...] = ()
+    asked: str | None = None  # how, e.g. `POST /v2/models/mnist/infer, FP32 [1, 784], x/255`
+    tried: tuple[str, ...] = ()  # other ways that were tried before, with too few right answers
 
     @property
     def correct(self) -> int:
         """How many answers equal the label."""
         return sum(item.got == item.expected for item in self.items)
+
+
+@dataclass(frozen=True, config=FACT)
+class Provenance:
+    """The rows of the artifact's last layer were permuted, and the server was started and asked once more.
+
+    `state`: "compared", "not_checked" (this kind of artifact can't be permuted), or "not_ready" (no server came of it).
+    """
+
+    state: str
+    detail: str = ""
+    layer: str | None = None  # the tensor that was permuted
+    followed: int = 0  # answers that went where the permutation sends them
+    unmoved: int = 0  # answers that stayed what they were: not from this artifact
+    compared: int = 0  # digits that were answered readably both times
+    log: str | None = None
 
 
 @dataclass(frozen=True, config=FACT)

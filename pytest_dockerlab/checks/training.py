@@ -51,7 +51,9 @@ def build(fact: ImageBuild) -> Judgement:
     if fact.timed_out:
         last = next((step.name for step in reversed(fact.steps) if not step.cached), None)
         return failed(
-            f"The build was stopped after {fact.seconds:.0f} s" + (f", in the step {last}." if last else "."),
+            f"The build was stopped after {fact.seconds:.0f} s"
+            + (f", in the step {last}." if last else ".")
+            + (f" {fact.error}" if fact.error else ""),
             "Make that step shorter: a slimmer base image, fewer packages, a mirror near you.",
             fact.log,
         )
@@ -87,8 +89,19 @@ def train(fact: TrainingRun) -> Judgement:
             fact.log,
         )
     what, fix = ENDS[fact.ended]
+    why = f" {fact.error}" if fact.error and fact.ended is Ended.TIMED_OUT else ""
     last = f" The last line of its output: {fact.log_tail[-1].strip()}" if fact.log_tail else ""
-    return failed(f"The training {what} after {fact.seconds:.0f} s.{last}", fix, fact.log)
+    return failed(f"The training {what} after {fact.seconds:.0f} s.{why}{_last_loss(fact)}{last}", fix, fact.log)
+
+
+def _last_loss(fact: TrainingRun) -> str:
+    """Return the loss that the run had come to, where its last lines tell one."""
+    from pytest_dockerlab.train.loss import LossReader
+
+    reader = LossReader()
+    reader.feed("\n".join((*fact.log_tail, "")).encode(), 0.0)
+    values = reader.finish().values()
+    return f" The last loss: {values[-1]:.4g}." if values else ""
 
 
 LOSS_FIXES = {
@@ -174,7 +187,7 @@ INTEGRITY_FIX = "Have the run train the model and save it, and print the losses 
 
 def _size_of(fact: Artifact) -> str:
     details = fact.details
-    return f"{details['tensor_count']} tensors with {details['parameters']:,} parameters"
+    return f"{details['tensor_count']} tensors with {details.get('parameters', 0):,} parameters"
 
 
 def _contents(fact: Artifact) -> tuple[str, str] | None:

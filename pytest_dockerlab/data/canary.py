@@ -47,7 +47,7 @@ class Canary:
         return kept - 1 if kept % 10 == 0 and kept > 1 else kept
 
     def order(self, name: str, images: int) -> list[int]:
-        """Return the images that are kept, in their order in the files."""
+        """Return the images that are kept, in an order that says nothing of those left out."""
         draws = [hmac.new(self.seed, f"{name} {at}".encode(), hashlib.sha256).digest() for at in range(images)]
         return sorted(range(images), key=lambda at: draws[at])[: self.size(name, images)]
 

@@ -74,6 +74,7 @@ def container_spec(context: RunContext, image: str, python: str, size: int) -> C
         sandbox.client(image, context.labels("inspect"), BUDGET_S),
         entrypoint=(python,),
         command=("-I", "-c", f"import time; time.sleep({BUDGET_S + 30:.0f})"),
+        init=False,  # with one, an image without this Python would start, and end at once
         memory_bytes=512 * MiB + 6 * size,
         tmpfs={"/tmp": f"size={16 * MiB + 3 * size}"},  # noqa: S108  # inside the container
         # An image's ENV can name libraries to load, and asks NVIDIA's runtime for a GPU.

@@ -81,7 +81,7 @@ def read_safetensors(path: Path, tally: Tally) -> None:
                 first, end = (int(one) for one in item["data_offsets"])
                 shape = [int(one) for one in item["shape"]]
                 dtype = SAFETENSORS.get(str(item["dtype"]), str(item["dtype"])[:20])
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise Broken("the entry of a tensor is not whole") from error
             if not 0 <= first <= end:
                 raise Broken("a tensor ends before it begins")

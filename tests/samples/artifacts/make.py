@@ -39,15 +39,17 @@ def make_torch():
     torch.save(net, HERE / "whole_model_legacy.pt", _use_new_zipfile_serialization=False)
     torch.jit.trace(net.eval(), torch.zeros(1, 1, 4, 4)).save(str(HERE / "torchscript.pt"))
     save_file({name: value.contiguous() for name, value in state.items()}, str(HERE / "weights.safetensors"))
-    torch.save({"epoch": 3, "state_dict": state, "optimizer": {"lr": 0.1, "betas": (0.9, 0.99)}}, HERE / "checkpoint.ckpt")
-    torch.save({name: value.half() if value.is_floating_point() else value for name, value in state.items()}, HERE / "half.pt")
+    torch.save(
+        {"epoch": 3, "state_dict": state, "optimizer": {"lr": 0.1, "betas": (0.9, 0.99)}}, HERE / "checkpoint.ckpt"
+    )
+    torch.save(
+        {name: value.half() if value.is_floating_point() else value for name, value in state.items()}, HERE / "half.pt"
+    )
     bad = {name: value.clone() for name, value in state.items()}
     bad["fc.weight"][2:5] = float("nan")
     bad["conv.bias"][0] = float("inf")
     torch.save(bad, HERE / "nan.pt")
-    torch.save(
-        {name: torch.zeros_like(value) for name, value in state.items()}, HERE / "zeros.pt"
-    )
+    torch.save({name: torch.zeros_like(value) for name, value in state.items()}, HERE / "zeros.pt")
     torch.save({"bf16": torch.tensor([1.0, float("nan"), 2.0], dtype=torch.bfloat16)}, HERE / "bf16_nan.pt")
     whole = torch.arange(12.0)
     torch.save({"view": whole[2:8].view(2, 3).t(), "whole": whole}, HERE / "views.pt")

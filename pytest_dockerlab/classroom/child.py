@@ -98,7 +98,7 @@ def command(folder: Path, assignment: Path, pipe: int, options: list[str]) -> li
     ini = folder / "pytest.ini"
     ini.write_text(INI)
     return [
-        *(sys.executable, "-I", "-B", "-X", "utf8", "-m", "pytest"),
+        *(sys.executable, "-I", "-B", "-u", "-X", "utf8", "-m", "pytest"),  # -u: what it says is shown as it comes
         *("-c", str(ini), f"--rootdir={assignment}", f"--confcutdir={assignment}", f"--basetemp={folder / 'tmp'}"),
         *("-p", "no:cacheprovider", "-p", "pytest_dockerlab.plugin", "-p", "pytest_dockerlab.classroom.inside"),
         *("--dockerlab", f"--dockerlab-handed={pipe}", "--color=no", *options),

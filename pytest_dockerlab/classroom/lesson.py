@@ -16,10 +16,6 @@ from pytest_dockerlab.classroom.source import bounds_of
 from pytest_dockerlab.errors import UsageError
 from pytest_dockerlab.submission import Submission
 
-# git+https://host/course.git//labs/mnist@<40 hex digits>: the folder after `//` is optional.
-_GIT = re.compile(
-    r"^git\+(?P<url>[a-z][a-z+]*://[^\s@]*(?:@[^\s@/]+)?[^\s@]*?)(?://(?P<folder>[^@\s]*))?@(?P<commit>\S+)$"
-)
 _HASH = re.compile(r"^([0-9a-f]{40}|[0-9a-f]{64})$")
 
 
@@ -65,13 +61,15 @@ def load(given: str) -> Assignment:
     """Load a bundled name, a folder, or `git+URL[//FOLDER]@COMMIT`."""
     if not given.startswith("git+"):
         return Assignment.load(given)
-    match = _GIT.match(given)
-    if match is None or not _HASH.match(match["commit"]):
+    address, _, commit = given.removeprefix("git+").rpartition("@")
+    scheme, colon, rest = address.partition("://")
+    place, _, folder = rest.partition("//")
+    if not colon or not place or not scheme.isalpha() or not _HASH.match(commit):
         raise UsageError(
             f"{given!r} is no assignment at a commit.",
             fix="Write git+https://host/course.git//labs/mnist@COMMIT, with all 40 hex digits: a tag can be moved.",
         )
-    url, folder, commit = match["url"], (match["folder"] or "").strip("/"), match["commit"]
+    url, folder = f"{scheme}://{place}", folder.strip("/")
     kept = paths.cache_dir() / "assignments" / hashlib.sha256(f"{url}\n{folder}\n{commit}".encode()).hexdigest()[:24]
     if not (kept / FILE).is_file():
         _fetch(url, folder, commit, kept)

@@ -20,6 +20,7 @@ from pydantic import (
 
 from pytest_dockerlab import paths, tomlfile
 from pytest_dockerlab.errors import UsageError
+from pytest_dockerlab.serve.answers import check_form
 
 FILE = "assignment.toml"
 GiB, MiB, KiB = 1 << 30, 1 << 20, 1 << 10
@@ -92,7 +93,17 @@ class ServeTable(Table):
     port: int | None = Field(default=None, ge=1, le=65535)
     path: str | None = Field(default=None, max_length=200)
     method: Literal["POST", "PUT"] = "POST"
+    send: Literal["raw", "multipart", "json", "tensor"] = "raw"
+    field: str = Field(default="data", pattern=r"^[A-Za-z0-9_-]{1,40}$")
     form: str = "auto"
+
+    @field_validator("form")
+    @classmethod
+    def _known_form(cls, form: str) -> str:
+        try:
+            return check_form(form)
+        except UsageError as error:
+            raise ValueError(error.message) from None
 
 
 class PredictTable(Table):

@@ -26,6 +26,7 @@ from pytest_dockerlab.facts import (
 )
 from pytest_dockerlab.stages import artifact as artifact_stage
 from pytest_dockerlab.stages import build as build_stage
+from pytest_dockerlab.stages import predict as predict_stage
 from pytest_dockerlab.stages import serve as serve_stage
 from pytest_dockerlab.stages import train as train_stage
 from pytest_dockerlab.stages.context import RunContext
@@ -125,7 +126,7 @@ class Pipeline:
             self.context.store.save("serve", fact)
         if self._server is None:
             raise InfraError("The server started in an earlier run and does not start now; grade again.")
-        answers = serve_stage.predict(self.context, self._server)
+        answers = predict_stage.run(self.context, self._server)
         curve, found = self.facts.get("loss"), self.facts.get("artifact")
         if isinstance(curve, LossCurve) and isinstance(found, Artifact):
             answers = replace(answers, findings=(integrity.accuracy_agrees(curve, answers),))

@@ -9,6 +9,8 @@ from pytest_dockerlab.facts import Predictions, Serving
 from pytest_dockerlab.integrity import told
 from pytest_dockerlab.serve import verdict
 
+KEPT = {"serve-ping.txt": "ping", "serve-prediction.json": "canary"}  # the lab's report asks for both answers
+
 
 def serve(fact: Serving) -> Judgement:
     """The server answered a prediction request in a shape that can be read."""
@@ -17,6 +19,7 @@ def serve(fact: Serving) -> Judgement:
             f"{fact.server} ({fact.layout}) answered at {fact.endpoint} after {fact.ready_s:.1f} s.",
             fact.log,
             "serve.json",
+            *(name for name, key in KEPT.items() if key in fact.answers),
         )
     build = fact.image_build
     if build is not None and not build.ok:
@@ -44,9 +47,11 @@ def predict(fact: Predictions, assignment: Assignment) -> Judgement:
     """At least `min_correct` of the digits come back right, and nothing about the answers says they were made up."""
     said = verdict.judge(fact, verdict.Rules(min_correct=assignment.spec.predict.min_correct), fact.probes)
     sentence = f"{said.sentence}{PERMUTED}" if fact.permuted else said.sentence
+    if fact.tried:  # the pictures had to be prepared in another way than the usual one
+        sentence += f" Best asked by {fact.asked}; tried as well: {'; '.join(fact.tried)}."
     if not said.ok:
-        return failed(sentence, PREDICT_FIXES[said.kind], "predict.json", fact.log)
+        return failed(sentence, PREDICT_FIXES[said.kind], "predict.json", "digits.png", fact.log)
     failing, notes = told(fact.findings, assignment.spec.integrity)
     if failing is not None:
         return failed(failing, INTEGRITY_FIX, "predict.json", "integrity.json")
-    return passed(sentence, "predict.json", notes=notes)
+    return passed(sentence, "predict.json", "digits.png", notes=notes)

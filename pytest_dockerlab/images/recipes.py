@@ -82,6 +82,13 @@ _ALL = (
         real="pytorch/torchserve:0.12.0-cpu",
         roughly_s=40,
     ),
+    Recipe(
+        "triton",
+        base="torch",
+        stands_in_for=("nvcr.io/nvidia/tritonserver:*",),
+        real="nvcr.io/nvidia/tritonserver:24.10-py3",
+        roughly_s=30,
+    ),
     Recipe("alpine", base="base", stands_in_for=("alpine:*",), real="alpine:3.20"),
     Recipe("client", base="base", real="python:3.13-alpine", ours=True),
 )

@@ -30,6 +30,37 @@ from pytest_dockerlab.serve.causes import Cause, prediction_cause, torchserve_ca
 from pytest_dockerlab.serve.http import HttpAnswer, HttpRequest
 
 MANAGEMENT_PORT = 8081
+# What starts fastest (measured; bench/serve.py): one worker, a small JVM without its second compiler, no metrics.
+CONFIG_PROPERTIES = b"""\
+inference_address=http://0.0.0.0:8080
+management_address=http://0.0.0.0:8081
+metrics_address=http://127.0.0.1:8082
+disable_token_authorization=true
+enable_model_api=true
+default_workers_per_model=1
+default_startup_timeout=60
+default_response_timeout=30
+disable_system_metrics=true
+enable_metrics_api=false
+vmargs=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xms64m -Xmx256m
+"""
+# Everything to standard output, in the words that `causes` reads, and no log files.
+LOG4J = b"""\
+<?xml version="1.0" encoding="UTF-8"?>
+<Configuration>
+  <Appenders>
+    <Console name="out" target="SYSTEM_OUT"><PatternLayout pattern="%d{ISO8601} [%-5p] %t %c - %m%n"/></Console>
+  </Appenders>
+  <Loggers>
+    <Logger name="ACCESS_LOG" level="off"/>
+    <Logger name="TS_METRICS" level="off"/>
+    <Logger name="MODEL_METRICS" level="off"/>
+    <Logger name="io.netty" level="error"/>
+    <Logger name="org.apache" level="off"/>
+    <Root level="info"><AppenderRef ref="out"/></Root>
+  </Loggers>
+</Configuration>
+"""
 QUICK_S = 5.0  # `/ping` and the list of models need no model
 
 

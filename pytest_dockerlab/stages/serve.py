@@ -1,36 +1,33 @@
-"""Start the student's model server from the artifact, with no way out to any network, and ask it for digits.
+"""Start the student's model server from the artifact, with no way out to any network.
 
 A small container of ours (`--network none`) holds the network namespace and the HTTP client; the student's server is
 joined to it. Nothing else is reachable from there, the host included, and no port is published (ENGINE.md, point 9).
+What is started is `serve_layouts`' business, asking the digits is `predict`'s.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
-from pytest_dockerlab import dockerfiles, sandbox
-from pytest_dockerlab.artifact import parts
-from pytest_dockerlab.data import canary
+from pytest_dockerlab import sandbox
+from pytest_dockerlab.checks.serving import KEPT
 from pytest_dockerlab.data.digits import load_digits
 from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.engine.watch import Watch, Watched
-from pytest_dockerlab.errors import ImageUnavailable, InfraError
-from pytest_dockerlab.facts import MAX_RAW, Artifact, Ended, Prediction, Predictions, Serving
-from pytest_dockerlab.images import recipes
-from pytest_dockerlab.serve import draw
-from pytest_dockerlab.serve.base import Asker, Line, ModelServer, Readiness, ServeOptions, server
+from pytest_dockerlab.errors import InfraError
+from pytest_dockerlab.facts import Artifact, Ended, Serving
+from pytest_dockerlab.serve.base import Asker, Line, Readiness, server
 from pytest_dockerlab.serve.fixes import FIXES
 from pytest_dockerlab.serve.http import ExecHttpClient
-from pytest_dockerlab.serve.verdict import Rules, wants_probes
 from pytest_dockerlab.stages import artifact as artifact_stage
-from pytest_dockerlab.stages import build as build_stage
+from pytest_dockerlab.stages import harness, serve_layouts
 from pytest_dockerlab.stages.context import RunContext
+from pytest_dockerlab.stages.serve_layouts import Model, Plan
+from pytest_dockerlab.store import write_atomic
 
-LOG = "serve.log"
 CLIENT_SPARE_S = 60.0  # our container outlives the server's budgets by this much, then ends by itself
+HOST = "dockerlab"  # a name that resolves: without one the JVM waits 0.8 s for its own host's name (measured)
 
 
 @dataclass
@@ -42,7 +39,8 @@ class Server:
     container: str
     watch: Watch
     line: Line
-    asker: Asker | None = None
+    log: str
+    askers: tuple[Asker, ...] = ()
     _thread: threading.Thread | None = None
     _end: list[Watched] = field(default_factory=list)
     _error: list[BaseException] = field(default_factory=list)
@@ -75,117 +73,78 @@ class Server:
         return self._end[0] if self._end else None
 
 
-def start(context: RunContext, artifact: Artifact) -> tuple[Serving, Server | None]:
-    """Build the serving image around the artifact, start it, wait until a canary digit is answered.
+def start(context: RunContext, artifact: Artifact, model: Model | None = None) -> tuple[Serving, Server | None]:
+    """Start what the submission serves with, around the artifact, and wait until a canary digit is answered.
 
-    The server is `None` where it did not get ready; then nothing of it runs any more.
+    The server is `None` where it did not get ready; then nothing of it runs any more. `model`: a copy to serve instead.
     """
-    found = _dockerfile(context)
-    if found is None:
-        return (
-            Serving(
-                ready=False,
-                layout="none",
-                reason="no_serving",
-                detail="There is no Dockerfile for serving (looked for serve/Dockerfile, Dockerfile.serve).",
-                fix='Add serve/Dockerfile, or say where it is in dockerlab.toml: [serve] dockerfile = "…".',
-            ),
-            None,
-        )
-    dockerfile, folder = found
-    own = context.submission.file.serve
-    target = own.artifact or Path(artifact.path or "model").name
-    if own.artifact is not None and folder != "." and own.artifact.startswith(f"{folder}/"):
-        target = own.artifact.removeprefix(f"{folder}/")  # said from the submission's root; the context is what counts
-    parsed = dockerfiles.parse(context.submission.read_text(dockerfile) or "")
-    image_build = build_stage.build(
-        context,
-        "serve",
-        folder,
-        dockerfile,
-        parsed.bases,
-        {**parts(artifact.kind, context.store.file(artifact_stage.FILE), target)},
-    )
-    if not image_build.ok or image_build.tag is None:
-        return Serving(ready=False, layout="dockerfile", image_build=image_build, reason="build_failed"), None
-    kind = server(own.server or context.assignment.spec.serve.server)
-    running = _launch(context, image_build.tag)
-    return _open(context, running, kind, image_build)
+    context.budget("the server", context.assignment.spec.timeouts.serve)
+    model = model or Model(artifact, context.store.file(artifact_stage.FILE))
+    try:
+        made = serve_layouts.plan(context, model)
+    except harness.BadFile as error:
+        return Serving(ready=False, layout="none", reason="bad_files", detail=error.message, fix=error.fix), None
+    if isinstance(made, Serving):
+        return made, None
+    fact, running = _try(context, made, model.role)
+    if made.fallback is not None and fact.reason == "model_api_off":
+        context.observer.note("the server's configuration lets no model be registered: starting it with ours")
+        fact, running = _try(context, made.fallback, model.role)
+    if model.role == "serve":
+        _keep_answers(context, fact)
+    return fact, running
 
 
-def _dockerfile(context: RunContext) -> tuple[str, str] | None:
-    """Return the serving Dockerfile and its context."""
-    own = context.submission.file.serve
-    if own.dockerfile:
-        parent = str(Path(own.dockerfile).parent)
-        return own.dockerfile, own.context or parent
-    for name, folder in (("serve/Dockerfile", "serve"), ("Dockerfile.serve", "."), ("serve.Dockerfile", ".")):
-        if context.submission.read_text(name) is not None:
-            return name, own.context or folder
-    return None
+def _try(context: RunContext, plan: Plan, role: str) -> tuple[Serving, Server | None]:
+    return _open(context, _launch(context, plan, f"{role}.log"), plan)
 
 
-def _options(context: RunContext) -> ServeOptions:
-    table, own = context.assignment.spec.serve, context.submission.file.serve
-    return ServeOptions(
-        port=own.port or table.port,
-        model=own.model or table.model,
-        path=own.path or table.path,
-        method=table.method,
-        form=table.form,
-    )
-
-
-def _launch(context: RunContext, tag: str) -> Server:
+def _launch(context: RunContext, plan: Plan, log: str) -> Server:
     """Create both containers and start them."""
     spec = context.assignment.spec
     budget = spec.timeouts.serve + spec.timeouts.predict
-    client_spec = sandbox.client(_client_image(context), context.labels("client"), budget + CLIENT_SPARE_S)
-    client = context.create(client_spec)
+    client_image = harness.image(context, "client")
+    client_spec = sandbox.client(client_image, context.labels("client"), budget + CLIENT_SPARE_S)
+    client = context.create(replace(client_spec, hostname=HOST, extra_hosts={HOST: "127.0.0.1"}))
     refused = context.engine.start(client)
     if refused:
         raise InfraError(f"Our client container does not start: {refused}")
-    image = context.image(tag)
+    image = context.image(plan.tag)
     granted = context.accelerator.acquire(image, context.observer.note, context.settings.lang)
-    container = context.create(sandbox.server(tag, image, spec.limits, context.labels("serve"), client, granted.grant))
-    watch = Watch(context.engine, container, spec.limits, context.store.file(LOG))
+    container = context.create(
+        sandbox.server(
+            plan.tag,
+            image,
+            spec.limits,
+            context.labels("serve"),
+            client,
+            granted.grant,
+            command=plan.command,
+            entrypoint=plan.entrypoint,
+        )
+    )
+    if plan.files:
+        harness.put(context, container, plan.files)
+    watch = Watch(context.engine, container, spec.limits, context.store.file(log))
     http = ExecHttpClient(lambda argv, stdin, end, most: context.engine.exec(client, argv, stdin, end, most))
-    running = Server(context, client, container, watch, Line(http))
+    running = Server(context, client, container, watch, Line(http), log)
     running.line = Line(http, log_tail=watch.tail, alive=running.alive)
     running.run(context.deadline.sooner(budget))
     return running
 
 
-def _client_image(context: RunContext) -> str:
-    tag = f"{recipes.get('client').repository}:latest"
-    if context.engine.image(tag) is None:
-        context.observer.note("making the harness's own client image (once)")
-        from pytest_dockerlab.engine.connect import connect
-        from pytest_dockerlab.images.standins import ensure
-
-        ensure(["client"], connect(), context.observer.note)
-        if context.engine.image(tag) is None:
-            raise ImageUnavailable(f"The harness's image {tag} is missing.", fix="dockerlab images ensure client")
-    return tag
-
-
-def _open(
-    context: RunContext, running: Server, kind: ModelServer, image_build: object
-) -> tuple[Serving, Server | None]:
+def _open(context: RunContext, running: Server, plan: Plan) -> tuple[Serving, Server | None]:
     """Wait for readiness; keep what was seen."""
-    from pytest_dockerlab.facts import ImageBuild
-
-    assert isinstance(image_build, ImageBuild)
-    options = _options(context)
+    kind = server(plan.server)
     deadline = context.deadline.sooner(context.assignment.spec.timeouts.serve)
     try:
-        seen: Readiness = kind.open(running.line, options, load_digits(context.settings.digits)[0].png, deadline)
+        seen: Readiness = kind.open(running.line, plan.options, load_digits(context.settings.digits)[0].png, deadline)
     except BaseException:
         running.stop()
         raise
     ended: Watched | None = None
     if seen.ready:
-        running.asker = seen.askers[0]
+        running.askers = seen.askers
     else:
         ended = running.stop()
     reason, detail = seen.reason, seen.detail
@@ -195,11 +154,11 @@ def _open(
         reason, detail = ended.ended.value, f"The serving container was ended: {ended.ended.value.replace('_', ' ')}."
     fact = Serving(
         ready=seen.ready,
-        layout="dockerfile",
+        layout=plan.layout,
         server=kind.name,
         endpoint=seen.askers[0].note if seen.askers else None,
         ready_s=seen.seconds if seen.ready else None,
-        image_build=image_build,
+        image_build=plan.image_build,
         models=seen.models,
         listening=seen.listening,
         reason=reason,
@@ -207,66 +166,18 @@ def _open(
         fix=FIXES.get(reason or ""),
         ended=ended.ended if ended else None,
         exit_code=ended.exit_code if ended else None,
-        log=LOG,
+        log=running.log,
         log_tail=running.watch.last_lines(),
         answers=seen.answers,
     )
     return fact, running if seen.ready else None
 
 
-def predict(context: RunContext, running: Server) -> Predictions:
-    """Ask for the drawn digits and stop the server."""
-    table = context.assignment.spec.predict
-    seed = draw.seed_of(context.settings.secret, context.submission.sha256)
-    questions = draw.draw(load_digits(context.settings.digits), seed, table.images)
-    permuted = context.assignment.spec.integrity.data_canary
-    if permuted:
-        secret = canary.of(context.store.folder, context.settings.secret, context.submission.sha256)
-        questions = secret.relabel(questions)
-    deadline = context.deadline.sooner(context.assignment.spec.timeouts.predict)
-    try:
-        items = _ask(running, questions, deadline, table.concurrency)
-        probes = _ask(running, draw.again(questions, seed), deadline, table.concurrency)
-        rules = Rules(min_correct=table.min_correct)
-        if wants_probes(Predictions(items=items), rules):
-            for kind in draw.PROBES:
-                probes += _ask(running, draw.probes(questions, kind), deadline, table.concurrency)
-        gone = None if running.alive() else "the server ended while it was asked"
-    finally:
-        running.stop()
-    times = sorted(item.ms for item in items if item.ms is not None and item.got is not None)
-    return Predictions(
-        items=items,
-        probes=probes,
-        error=gone,
-        permuted=permuted,
-        log=LOG,
-        log_tail=running.watch.last_lines(),
-        p50_ms=times[len(times) // 2] if times else None,
-        p99_ms=times[min(len(times) - 1, int(len(times) * 0.99))] if times else None,
-    )
-
-
-def _ask(
-    running: Server, questions: Sequence[draw.Question], deadline: Deadline, concurrency: int
-) -> tuple[Prediction, ...]:
-    """Ask; the labels are put beside the answers here, outside of every container."""
-    assert running.asker is not None
-    asker = running.asker
-    requests = [asker.make(question.png) for question in questions]
-    answers = running.line.client.send(requests, deadline, concurrency=concurrency)
-    items = []
-    for question, answer in zip(questions, answers, strict=True):
-        meant = asker.read(answer)
-        items.append(
-            Prediction(
-                image=question.name,
-                expected=question.label,
-                got=meant.digit,
-                raw=answer.text(MAX_RAW),
-                ms=answer.ms,
-                status=answer.status,
-                error=None if meant.digit is not None else meant.how,
-            )
-        )
-    return tuple(items)
+def _keep_answers(context: RunContext, fact: Serving) -> None:
+    """Keep the answers to /ping and to a prediction as files: the lab's report asks for both."""
+    for name, key in KEPT.items():
+        path = context.store.file(name)
+        if key in fact.answers:
+            write_atomic(path, (fact.answers[key] + "\n").encode("utf-8", "replace"))
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,58 @@
+"""Every layout of serving, and every way in which serving fails, on the real engine: one training run serves them all.
+
+Each test starts the sample's own server from the artifact and holds the grade against the sample's `expected.toml`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pytest_dockerlab.engine.connect import connect
+from pytest_dockerlab.images.standins import ensure
+
+spec = importlib.util.spec_from_file_location("real_engine_samples", Path(__file__).with_name("samples.py"))
+assert spec is not None
+assert spec.loader is not None
+samples = importlib.util.module_from_spec(spec)
+sys.modules[spec.name] = samples
+spec.loader.exec_module(samples)
+
+pytestmark = [pytest.mark.engine, pytest.mark.images]
+NAMES = sorted(path.parent.name for path in samples.SAMPLES.glob("*/expected.toml"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, user_cache, user_config):
+    """One real training run."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        cache = folder / "cache"
+        (cache / "data").mkdir(parents=True)
+        (cache / "data" / "mnist").symlink_to(user_cache / "data" / "mnist", target_is_directory=True)
+        patch.setenv("DOCKERLAB_CACHE", str(cache))
+        patch.setenv("DOCKERLAB_CONFIG_DIR", str(user_config))
+        return samples.Trained.make(folder)
+
+
+@pytest.fixture
+def own_runs(tmp_path, monkeypatch, lab_images):
+    """A cache of this test's own: no run of another one is seen."""
+    monkeypatch.setenv("DOCKERLAB_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.usefixtures("own_runs")
+@pytest.mark.parametrize("name", NAMES)
+def test_serving_sample_gets_its_stated_outcomes(name, trained, tmp_path):
+    if "triton" in name:  # its image is made by the first who needs it; the map goes into this test's own configuration
+        ensure(["triton"], connect(), print)
+    sample = samples.Sample.lay_out(name, tmp_path)
+    began = time.monotonic()
+    result, store = sample.grade(trained)
+    print(f"{name}: {time.monotonic() - began:.1f} s; " + " | ".join(one.message for one in result.checks[5:]))
+    samples.check(result, sample.expected)
+    assert not (store.folder / "digits").exists() or (store.folder / "digits.png").stat().st_size > 1000

@@ -319,10 +319,24 @@ class DockerEngine:
         return [int(row[column]) for row in top["Processes"] or []]
 
     def written_bytes(self, container: str) -> int | None:
-        """Ask the engine to measure the writable layer; it walks the layer's files, so ask seldom."""
+        """Ask the engine to measure the writable layer and the volumes; it walks their files, so ask seldom."""
         with engine_errors("measuring what a container wrote"):
             rows = self._api.containers(all=True, size=True, filters={"id": container})
-        return int(rows[0].get("SizeRw") or 0) if rows else None
+            if not rows:
+                return None
+            volumes = {row.get("Name") for row in rows[0].get("Mounts") or [] if row.get("Type") == "volume"}
+            return int(rows[0].get("SizeRw") or 0) + (self._volume_bytes(volumes) if volumes else 0)
+
+    def _volume_bytes(self, names: set[str]) -> int:
+        """Return the size of volumes, as `docker system df` tells it: nothing else counts them, and they have no quota.
+
+        Engines before API 1.42 ignore `type` and measure everything; `Watch` then asks less often.
+        """
+        api: Any = self._api  # its own `df` has no such parameter
+        data = api._result(api._get(api._url("/system/df"), params={"type": "volume"}), True)
+        rows = [row for row in data.get("Volumes") or [] if row.get("Name") in names]
+        # -1: the engine can't tell.
+        return sum(max(0, int((row.get("UsageData") or {}).get("Size") or 0)) for row in rows)
 
     def kill(self, container: str) -> None:
         """SIGKILL."""

@@ -68,9 +68,12 @@ class Watch:
         self._cpu_s: float | None = None
         self._peak: int | None = None
         self._written: int | None = None
+        self._before = 0  # a volume begins with what the image has in its place
 
     def run(self, deadline: Deadline) -> Watched:
         """Start the container, watch it until it ends or has to be ended. The container is not removed."""
+        if self._engine.mounts(self._container):
+            self._before = self._engine.written_bytes(self._container) or 0
         stream = self._engine.output(self._container)
         self._started = time.monotonic()
         pump = threading.Thread(target=self._pump, args=(stream,), name="dockerlab-log-pump", daemon=True)
@@ -142,12 +145,16 @@ class Watch:
                 self._sample()
                 self._on_tick()
             if now >= next_disk:
-                self._written = self._engine.written_bytes(self._container) or 0
+                self._measure_disk()
                 # Measuring a full layer takes long: never spend more than about a fifth of the time on it.
                 next_disk = time.monotonic() + max(DISK_EVERY_S, 4 * (time.monotonic() - now))
-                if self._written > self._limits.disk:
+                if (self._written or 0) > self._limits.disk:
                     return Ended.DISK_LIMIT
         return Ended.TIMED_OUT
+
+    def _measure_disk(self) -> None:
+        written = self._engine.written_bytes(self._container)
+        self._written = None if written is None else max(0, written - self._before)
 
     def _sample(self) -> None:
         usage = self._engine.usage(self._container)
@@ -159,7 +166,7 @@ class Watch:
     def _result(self, ended: Ended, exit_code: int | None, error: str | None) -> Watched:
         if ended is not Ended.START_FAILED:
             with contextlib.suppress(InfraError):
-                self._written = self._engine.written_bytes(self._container)
+                self._measure_disk()
         return Watched(
             ended=ended,
             exit_code=exit_code,

@@ -60,6 +60,8 @@ def build(
 
     `extra` puts files of ours into the context, by their place in it.
     """
+    what = "the build" if role == "train" else f"the build of the image for {role}"
+    deadline = context.budget(what, context.assignment.spec.timeouts.build)
     log = context.store.file("build.log" if role == "train" else f"{role}-build.log")
     tar = context.store.file(f"{role}-context.tar")
     root = PurePosixPath(folder)
@@ -84,7 +86,6 @@ def build(
     except StudentError as error:
         return ImageBuild(ok=False, dockerfile=dockerfile, error=str(error))
     replaced = context.replace_bases(bases)
-    deadline = context.deadline.sooner(context.assignment.spec.timeouts.build)
     try:
         tag, outcome, log_file = context.build_image(role, tar, inside_name, replaced, deadline, log)
     finally:
@@ -92,6 +93,8 @@ def build(
     if not outcome.ok and not outcome.timed_out:
         _raise_if_registry(outcome.error or "", replaced)
     config = context.engine.image(tag) if outcome.ok else None
+    # What a builder says when it is stopped is noise; why it was stopped is not.
+    words = context.time_is_up() if outcome.timed_out else outcome.error
     left_out = "".join(f"; left out of the context: {name}" for name in made.left_out[:3])
     return ImageBuild(
         ok=outcome.ok,
@@ -106,7 +109,7 @@ def build(
         base_images=replaced,
         steps=outcome.steps,
         timed_out=outcome.timed_out,
-        error=f"{outcome.error}{left_out}" if outcome.error else None,
+        error=f"{words}{left_out}" if words else None,
         log=log.name,
         log_tail=log_file.last_lines(),
     )

@@ -14,7 +14,7 @@ from pytest_dockerlab.engine.base import BuildOutcome, BuildRequest, ContainerSp
 from pytest_dockerlab.engine.guard import Guard
 from pytest_dockerlab.engine.labels import run_labels
 from pytest_dockerlab.engine.logfile import CappedLog
-from pytest_dockerlab.errors import ImageUnavailable, InfraError
+from pytest_dockerlab.errors import ImageUnavailable, InfraError, StudentError
 from pytest_dockerlab.facts import BaseImage
 from pytest_dockerlab.images import names
 from pytest_dockerlab.observer import Observer
@@ -24,6 +24,7 @@ from pytest_dockerlab.store import RunStore
 from pytest_dockerlab.submission import Submission
 
 STANDIN = "dockerlab.standin"
+FASTER = "Make the earlier stages shorter: a build that installs less, fewer epochs."
 
 
 @dataclass
@@ -42,6 +43,18 @@ class RunContext:
     guard: Guard | None = None  # cleans up behind us where we can not
     _containers: list[str] = field(default_factory=list)
     _images: list[str] = field(default_factory=list)
+
+    def budget(self, what: str, seconds: float) -> Deadline:
+        """Return a stage's deadline, never later than the whole run's. Raises `StudentError` where that is over."""
+        if over := self.time_is_up():
+            raise StudentError(f"{over} {what[:1].upper()}{what[1:]} could not start.", fix=FASTER)
+        return self.deadline.sooner(seconds)
+
+    def time_is_up(self) -> str | None:
+        """Return a sentence where the whole run's time is over, not only a stage's."""
+        if not self.deadline.passed:
+            return None
+        return f"The whole run's time, {self.assignment.spec.timeouts.total:.0f} s (timeouts.total), is over."
 
     def labels(self, role: str) -> Mapping[str, str]:
         """Return the labels of one thing of this run."""

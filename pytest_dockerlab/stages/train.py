@@ -14,7 +14,7 @@ from pytest_dockerlab.data import canary
 from pytest_dockerlab.data.mnist import DataSet, ensure_mnist
 from pytest_dockerlab.engine.base import ImageConfig, Mount
 from pytest_dockerlab.engine.watch import Watch
-from pytest_dockerlab.facts import Artifact, Finding, ImageBuild, IntegrityFacts, LossCurve, TrainingRun
+from pytest_dockerlab.facts import Artifact, Ended, Finding, ImageBuild, IntegrityFacts, LossCurve, TrainingRun
 from pytest_dockerlab.stages import artifact
 from pytest_dockerlab.stages.context import RunContext
 
@@ -30,6 +30,8 @@ def run(context: RunContext, build: ImageBuild) -> tuple[TrainingRun, LossCurve,
 
     assert build.tag is not None
     tag, spec = build.tag, context.assignment.spec
+    engine_info = context.engine.info()
+    runtime = sandbox.runtime_for(context.settings.runtime, engine_info)
     image = context.image(tag)
     reader = LossReader()
     lock = threading.Lock()
@@ -44,7 +46,7 @@ def run(context: RunContext, build: ImageBuild) -> tuple[TrainingRun, LossCurve,
         mounts = _data_mounts(context, image, probe, data)
         granted = context.accelerator.acquire(image, context.observer.note, context.settings.lang)
         container_spec = sandbox.training(
-            tag, image, spec.limits, context.labels("train"), mounts, granted.grant, network=spec.train.network
+            tag, image, spec.limits, context.labels("train"), mounts, granted.grant, spec.train.network, runtime
         )
         with context.container(container_spec) as container:
 
@@ -53,7 +55,7 @@ def run(context: RunContext, build: ImageBuild) -> tuple[TrainingRun, LossCurve,
                     granted.watch.sample(context.engine.pids(container))
 
             watched = Watch(context.engine, container, spec.limits, context.store.file(LOG), on_output, on_tick).run(
-                context.deadline.sooner(spec.timeouts.train)
+                context.budget("the training", spec.timeouts.train)
             )
             used = granted.watch.result() if granted.watch is not None else None
             with lock:
@@ -72,12 +74,12 @@ def run(context: RunContext, build: ImageBuild) -> tuple[TrainingRun, LossCurve,
                 gpu_s=used.seconds if used else None,
                 gpu_peak_bytes=used.peak_bytes if used else None,
                 gpu_used=used.used if used else None,
-                runtime=container_spec.runtime,
+                runtime=runtime or engine_info.raw.get("DefaultRuntime"),
                 log=LOG,
                 log_bytes=watched.log_bytes,
                 log_truncated=watched.log_truncated,
                 log_tail=watched.log_tail,
-                error=watched.error,
+                error=context.time_is_up() if watched.ended is Ended.TIMED_OUT else watched.error,
             )
             # Rule 1: what the run cost is on disk before anything else is asked of its container.
             context.store.save("train", fact)

@@ -67,7 +67,18 @@ class Ended:
     timed_out: bool = False
 
 
-def environment(home: Path, outer: Mapping[str, str]) -> dict[str, str]:
+def search_path(outer: Mapping[str, str], submission: Path) -> str:
+    """Return PATH without what the submission could fill: relative entries, and folders of its own."""
+    root = submission.resolve()
+    kept = [
+        entry
+        for entry in outer.get("PATH", os.defpath).split(os.pathsep)
+        if Path(entry).is_absolute() and not Path(entry).resolve().is_relative_to(root)
+    ]
+    return os.pathsep.join(kept) or os.defpath
+
+
+def environment(home: Path, outer: Mapping[str, str], submission: Path) -> dict[str, str]:
     """Return the child's environment: what is named above, and no secret, no `GITHUB_TOKEN`, no `DOCKERLAB_SECRET`."""
     env = {
         name: value
@@ -75,6 +86,7 @@ def environment(home: Path, outer: Mapping[str, str]) -> dict[str, str]:
         if name in NAMES or name.lower() in PROXIES or name.startswith(PREFIXES)
     }
     return env | {
+        "PATH": search_path(outer, submission),
         "HOME": str(home),
         "DOCKERLAB_CACHE": str(paths.cache_dir()),
         "DOCKERLAB_CONFIG_DIR": str(paths.config_dir()),
@@ -108,6 +120,7 @@ def command(folder: Path, assignment: Path, pipe: int, options: list[str]) -> li
 def run(
     folder: Path,
     assignment: Path,
+    submission: Path,
     options: list[str],
     handed: Handed,
     show: Callable[[str], None],
@@ -125,7 +138,7 @@ def run(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=work,
-            env=environment(make_home(folder), outer),
+            env=environment(make_home(folder), outer, submission),
             pass_fds=(reader,),
             start_new_session=True,  # Ctrl-C comes to us alone, and is passed on once
         )

@@ -11,9 +11,12 @@ from typing import Any
 import click
 
 from pytest_dockerlab.classroom.audience import AUDIENCES
-from pytest_dockerlab.errors import UsageError
+from pytest_dockerlab.errors import DockerLabError, InfraError, UsageError
+from pytest_dockerlab.report.escape import workflow_text
 from pytest_dockerlab.report.formats import FORMATS
 from pytest_dockerlab.settings import LANGUAGES, RUNTIMES, Settings, resolve
+
+EXIT_USAGE, EXIT_INFRA = 4, 10
 
 _STATUS = """Exit status: pytest's own (0 all points, 1 something is lost, 2 interrupted, 4 used wrongly, 5 no test),
 and 10 where the engine or the machine is at fault and there is no grade.
@@ -87,8 +90,7 @@ def grade(path: Path, **options: Any) -> int:
     """
     from pytest_dockerlab.classroom.grading import grade_path
 
-    request = _request(path, options)
-    return grade_path(request, _say).status
+    return _safely(lambda: grade_path(_request(path, options), _say).status)
 
 
 @click.command("regrade", epilog=_REGRADE)
@@ -102,7 +104,16 @@ def regrade(path: Path, from_report: bool, **options: Any) -> int:
     """
     from pytest_dockerlab.classroom.grading import regrade_path
 
-    return regrade_path(_request(path, options), from_report, _say).status
+    return _safely(lambda: regrade_path(_request(path, options), from_report, _say).status)
+
+
+def _safely(work: Callable[[], int]) -> int:
+    """Return the exit status; an error may quote what a student wrote, so it is made fit for any log."""
+    try:
+        return work()
+    except DockerLabError as error:
+        click.echo(workflow_text(f"error: {error}"), err=True)
+        return EXIT_INFRA if isinstance(error, InfraError) else EXIT_USAGE
 
 
 def _say(line: str) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
+from pytest_dockerlab.classroom.child import search_path
 from pytest_dockerlab.classroom.tree import Bounds, SafeTree
 from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.errors import InfraError, UsageError
@@ -53,7 +54,7 @@ def export(repository: Path, ref: str, target: Path, bounds: Bounds) -> tuple[st
         )
     named = resolve(folder, ref)
     with tempfile.TemporaryDirectory(prefix="dockerlab-git-") as own:
-        git = _Git(Path(own), {"GIT_ALTERNATE_OBJECT_DIRECTORIES": str(objects)}, Deadline.after(EXPORT_S))
+        git = _Git(Path(own), {"GIT_ALTERNATE_OBJECT_DIRECTORIES": str(objects)}, Deadline.after(EXPORT_S), repository)
         git.init("sha256" if len(named) == 64 else "sha1")
         commit = git.commit(named, ref)
         return commit, git.write(commit, "", target, repository.name, bounds)
@@ -140,16 +141,19 @@ def _plain_file(folder: Path, path: Path, limit: int) -> str | None:
 class _Git:
     """git on an empty repository of ours. With `borrowed`, nobody's configuration counts."""
 
-    def __init__(self, folder: Path, borrowed: Mapping[str, str] | None, deadline: Deadline) -> None:
+    def __init__(
+        self, folder: Path, borrowed: Mapping[str, str] | None, deadline: Deadline, hostile: Path | None = None
+    ) -> None:
         self._folder = folder
         self._deadline = deadline
-        found = shutil.which("git")
+        path = search_path(os.environ, hostile) if hostile else os.environ.get("PATH", os.defpath)
+        found = shutil.which("git", path=path)
         if found is None:
             raise InfraError("git is not installed here.", fix="Install git, or hand in the folder without --ref.")
         self._program = found
         env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         if borrowed is not None:
-            env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(folder), "LC_ALL": "C", **borrowed}
+            env = {"PATH": path, "HOME": str(folder), "LC_ALL": "C", **borrowed}
             env |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
         self._env = env | {
             "GIT_DIR": str(folder / "own.git"),

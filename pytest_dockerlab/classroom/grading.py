@@ -13,7 +13,7 @@ from pytest_dockerlab.assignment import Assignment, Limits
 from pytest_dockerlab.classroom import audience, child, lesson, publish, source, stored
 from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.errors import UsageError
-from pytest_dockerlab.report.escape import one_line
+from pytest_dockerlab.report.escape import no_commands, one_line
 from pytest_dockerlab.report.files import RESULTS
 from pytest_dockerlab.report.formats import FORMATS, Context
 from pytest_dockerlab.report.schema import Results, load_results
@@ -72,7 +72,7 @@ def grade_path(
         if chosen.note:
             say(f"note: {chosen.note}")
         for name in found.left_out:
-            say(one_line(f"note: left out of the submission: {name}"))
+            say(no_commands(one_line(f"note: left out of the submission: {name}")))
         publish.check_targets(found.folder, (settings.results, settings.report))
         targets = [path for path in (settings.results, settings.report) if path is not None]
         handed = child.Handed(
@@ -133,6 +133,7 @@ def _run(request: Request, job: _Job, say: publish.Say, environ: Mapping[str, st
             ended = child.run(
                 folder,
                 job.assignment.folder,
+                job.folder,
                 options,
                 job.handed,
                 lambda line: log.line(audience.scrub(line, secrets)),
@@ -160,7 +161,7 @@ def _run(request: Request, job: _Job, say: publish.Say, environ: Mapping[str, st
             publish.write_results(results, settings.results)
             say(f"results: {settings.results}")
         if settings.report is not None:
-            publish.write_report(results, folder / "report", settings.report, request.reader)
+            publish.write_report(results, folder / "report", settings.report, request.reader, job.handed.hidden)
             say(f"report: {settings.report}")
         if actions:
             publish.to_actions(results, context, outer, say)

@@ -75,11 +75,13 @@ def write_results(results: Results, path: Path) -> None:
     write_atomic(path, json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n")
 
 
-def write_report(results: Results, evidence: Path, target: Path, audience: str) -> None:
+def write_report(results: Results, evidence: Path, target: Path, audience: str, hidden: bool) -> None:
     """Fill the report's folder: the results, and of the run's folder what the reader may see."""
     for path in sorted(evidence.iterdir()) if evidence.is_dir() else ():
         if path.name == RESULTS or path.suffix not in KEPT or not path.is_file() or path.is_symlink():
             continue
+        if hidden and audience == "student" and path.suffix == ".png" and not path.stem.startswith("loss"):
+            continue  # a picture of a digit that was asked
         if path.suffix != ".json":
             write_atomic(target / path.name, path.read_bytes())
         elif path.stem in results["facts"] and results["facts"][path.stem]:  # the reader's copy of the fact

@@ -137,6 +137,32 @@ def test_the_good_submission_keeps_its_points(classroom):
     assert not classroom.canary.exists()
 
 
+def test_programs_of_the_submission_are_not_on_the_path(classroom, repository, monkeypatch):
+    fill(classroom, {f"bin/{name}": "{shell}" for name in ("git", "docker", "python", "docker-buildx")})
+    own = str(classroom.student / "bin")
+    path = os.pathsep.join(["", ".", "bin", own, os.environ["PATH"]])
+    monkeypatch.setenv("PATH", path)
+    monkeypatch.chdir(classroom.student)
+    assert classroom.grade(ref="HEAD", environ=dict(os.environ)).status == 0
+    monkeypatch.chdir(classroom.student / "bin")
+    assert classroom.grade(environ=dict(os.environ)).status == 0
+    assert not classroom.canary.exists()
+
+
+def test_a_config_file_that_speaks_to_the_runner_is_only_quoted(classroom):
+    classroom.write("dockerlab.toml", '"\\n::set-output name=score::100\\n\\u001b[2J" = 1\n')
+    program = Path(sys.executable).with_name("dockerlab")
+    for options in ([], ["--assignment", classroom.assignment]):
+        done = subprocess.run(
+            [program, "grade", classroom.student, *options], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 4, done.stdout + done.stderr
+        said = done.stdout + done.stderr
+        assert "set-output" in said
+        assert "\x1b" not in said
+        assert not [line for line in said.splitlines() if line.lstrip().startswith("::")]
+
+
 # -- the assignment
 
 

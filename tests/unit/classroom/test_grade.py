@@ -108,7 +108,7 @@ def test_the_environment_is_an_allow_list(tmp_path):
         "LD_PRELOAD": "/evil.so",
         "HOME": "/home/grader",
     }
-    env = child.environment(tmp_path, outer)
+    env = child.environment(tmp_path, outer, tmp_path)
     kept = {"PATH", "LC_ALL", "DOCKER_HOST", "https_proxy", "NO_PROXY", "SSL_CERT_FILE"}
     ours = {"HOME", "DOCKERLAB_CACHE", "DOCKERLAB_CONFIG_DIR", "PYTEST_DISABLE_PLUGIN_AUTOLOAD"}
     assert set(env) == kept | ours

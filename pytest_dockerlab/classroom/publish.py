@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from pytest_dockerlab.classroom.audience import SHOWN_FACTS
+from pytest_dockerlab.classroom.audience import shows
 from pytest_dockerlab.errors import InfraError, UsageError
 from pytest_dockerlab.report.escape import no_commands, plain
 from pytest_dockerlab.report.files import KEPT, RESULTS
@@ -80,14 +80,11 @@ def write_report(results: Results, evidence: Path, target: Path, audience: str, 
     for path in sorted(evidence.iterdir()) if evidence.is_dir() else ():
         if path.name == RESULTS or path.suffix not in KEPT or not path.is_file() or path.is_symlink():
             continue
-        if hidden and audience == "student" and path.suffix == ".png" and not path.stem.startswith("loss"):
-            continue  # a picture of a digit that was asked
-        if path.suffix != ".json":
-            write_atomic(target / path.name, path.read_bytes())
-        elif path.stem in results["facts"] and results["facts"][path.stem]:  # the reader's copy of the fact
-            write_atomic(target / path.name, json.dumps(results["facts"][path.stem], indent=1).encode())
-        elif audience == "ta" or path.stem in SHOWN_FACTS - {"predict"}:
-            write_atomic(target / path.name, path.read_bytes())
+        if audience == "student" and not shows(path.name, hidden):
+            continue
+        fact = results["facts"].get(path.stem) if path.suffix == ".json" else None
+        # The reader's copy of a fact is the one in the results.
+        write_atomic(target / path.name, json.dumps(fact, indent=1).encode() if fact else path.read_bytes())
     write_results(results, target / RESULTS)
 
 

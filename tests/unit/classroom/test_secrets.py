@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pytest_dockerlab.classroom.audience import MARK, for_reader, scrub, secrets_of
+from pytest_dockerlab.classroom.audience import MARK, for_reader, scrub, secrets_of, shows
 from pytest_dockerlab.report.schema import validate
 
 SECRET = "correct-horse-battery"
@@ -75,7 +75,7 @@ def test_another_secret_is_another_run(classroom, hidden):
 def results(golden):
     found = json.loads((golden / "passed.json").read_text())
     items = [{"image": f"{n}.png", "expected": n % 10, "got": n % 9, "raw": str(n % 9)} for n in range(50)]
-    found["facts"]["predict"] = {"items": items, "probes": items[:3], "permuted": True}
+    found["facts"]["predict"] = {"items": items, "probes": items[:3], "permuted": True, "new": "x"}
     found["checks"][-1]["message"] = "48 of 50 are right; 4 was taken for 9 twice."
     return found
 
@@ -84,7 +84,7 @@ def test_students_see_no_label_of_a_hidden_digit(results):
     seen = for_reader(results, "student", (), hidden=True)
     fact = seen["facts"]["predict"]
     items = fact["items"] + fact["probes"]
-    assert "permuted" not in fact
+    assert set(fact) == {"items", "probes"}  # what is not known to be harmless is left out
     assert all("expected" not in item and item["image"].startswith("digit ") for item in items)
     assert "taken for" not in json.dumps(seen["checks"])
     assert seen["score"] == results["score"]
@@ -96,9 +96,33 @@ def test_the_ta_and_public_digits_keep_them(results):
     assert for_reader(results, "student", (), hidden=False) == results
 
 
+def test_a_finding_about_the_model_stays_the_reason(results):
+    finding = {"id": "provenance", "agrees": False, "sentence": "The model is older than the run."}
+    results["facts"]["predict"]["findings"] = [finding]
+    results["checks"][-1]["message"] = finding["sentence"]
+    assert for_reader(results, "student", (), hidden=True)["checks"][-1]["message"] == finding["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("name", "public", "secret"),
+    [
+        ("predict.json", True, True),
+        ("train.log", True, True),
+        ("loss.png", True, True),
+        ("digits.png", True, False),
+        ("integrity.json", True, False),
+        ("canary.json", False, False),
+        (MARK, False, False),
+    ],
+)
+def test_files_of_a_run_that_a_student_may_see(name, public, secret):
+    assert (shows(name, hidden=False), shows(name, hidden=True)) == (public, secret)
+
+
 def test_what_is_secret_is_scrubbed_for_everybody(results, tmp_path):
     secrets = secrets_of(tmp_path, SECRET)
     results["checks"][0]["message"] = f"The digits can't be used: {tmp_path}/labels.csv ({SECRET})"
     seen = for_reader(results, "ta", secrets, hidden=True)
     assert seen["checks"][0]["message"] == "The digits can't be used: [hidden]/labels.csv ([hidden])"
+    assert for_reader(results, "student", secrets, hidden=True)["checks"][0]["message"].startswith("not judged")
     assert scrub("abc", secrets_of(None, "ab")) == "abc"  # too short to be told from a word

@@ -6,7 +6,7 @@ Low-level calls only: the high-level `containers.run()` leaks a created containe
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePosixPath
 from types import TracebackType
@@ -15,26 +15,22 @@ from typing import Any
 import docker
 import requests
 import urllib3
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import APIError, NotFound
 from docker.types import DeviceRequest, LogConfig, Ulimit
 
 from pytest_dockerlab.deadline import Deadline
-from pytest_dockerlab.engine import buildx, classic
+from pytest_dockerlab.engine.api import engine_errors, usage_of
 from pytest_dockerlab.engine.base import (
-    BuildOutcome,
-    BuildRequest,
     ContainerSpec,
     ContainerState,
-    EngineInfo,
     ExecResult,
-    ImageConfig,
     Owned,
     Usage,
 )
-from pytest_dockerlab.engine.connect import connect
+from pytest_dockerlab.engine.docker_images import DockerImages
 from pytest_dockerlab.engine.exec import run_exec
 from pytest_dockerlab.engine.labels import RUN
-from pytest_dockerlab.errors import DiskFull, EngineUnavailable, ImageUnavailable, InfraError
+from pytest_dockerlab.errors import EngineUnavailable, InfraError
 
 # The log that the engine keeps is only a second copy (ours is pumped live), so it is small: a container that writes
 # 2 MB of "y\n" makes a json log of 72 MB.
@@ -42,131 +38,13 @@ LOG_CONFIG = LogConfig(type="json-file", config={"max-size": "10m", "max-file": 
 SETTLE_S = 2.0  # how long Podman may take to say how a container ended
 
 
-@contextlib.contextmanager
-def engine_errors(doing: str) -> Iterator[None]:
-    """Turn whatever docker-py raises into an `InfraError` that says what was being done."""
-    try:
-        yield
-    except ImageNotFound as error:
-        raise ImageUnavailable(f"An image is missing while {doing}: {error.explanation}") from error
-    except APIError as error:
-        words = str(error.explanation or error)
-        if "no space left on device" in words.lower():
-            raise DiskFull(
-                f"The engine's disk is full while {doing}.",
-                fix="Free some space: `dockerlab clean`, `docker system df`.",
-            ) from error
-        raise InfraError(f"The engine refused while {doing}: {words}") from error
-    except (requests.RequestException, urllib3.exceptions.HTTPError, DockerException, OSError) as error:
-        raise EngineUnavailable(
-            f"The engine went away while {doing} ({type(error).__name__}: {str(error)[:200]}).",
-            fix="See that it runs (`docker info`), then grade again: nothing was lost.",
-        ) from error
-
-
-class DockerEngine:
+class DockerEngine(DockerImages):
     """`Engine` over Docker's API. Safe to use from several threads."""
 
     def __init__(self, client: docker.DockerClient | None = None) -> None:
         """Connect, unless a connected client is given; raises `EngineUnavailable`."""
-        self._client = client or connect()
-        self._api = self._client.api
-        self._info: EngineInfo | None = None
+        super().__init__(client)
         self._memlock: bool | None = None
-
-    @property
-    def host(self) -> str:
-        """The address for the docker CLI, e.g. `unix:///var/run/docker.sock`."""
-        base = str(self._api.base_url)
-        # docker-py writes a unix socket as http+docker://localhost; the adapter knows the path.
-        if base.startswith("http+docker"):
-            adapter = self._api.get_adapter(base)
-            return f"unix://{getattr(adapter, 'socket_path', '/var/run/docker.sock')}"
-        return base.replace("http://", "tcp://").replace("https://", "tcp://")
-
-    def info(self) -> EngineInfo:
-        """Describe the engine; asked once."""
-        if self._info is None:
-            with engine_errors("asking the engine what it is"):
-                version, info = self._api.version(), self._api.info()
-            components = [str(item.get("Name", "")) for item in version.get("Components") or []]
-            podman = any("podman" in name.lower() for name in components)
-            self._info = EngineInfo(
-                name="Podman" if podman else "Docker",
-                version=str(version.get("Version", "?")),
-                api_version=str(version.get("ApiVersion", "?")),
-                os=str(info.get("OperatingSystem", "?")),
-                architecture=str(info.get("Architecture", "?")),
-                cpus=int(info.get("NCPU") or 1),
-                memory_bytes=int(info.get("MemTotal") or 0),
-                runtimes=tuple(sorted(info.get("Runtimes") or {})),
-                cdi_devices=tuple(str(item.get("ID")) for item in info.get("DiscoveredDevices") or []),
-                storage_driver=str(info.get("Driver", "")),
-                cgroup_version=str(info.get("CgroupVersion", "")),
-                cgroup_driver=str(info.get("CgroupDriver", "")),
-                builder=classic.NAME if podman or not buildx.buildx_version() else buildx.NAME,
-                local=self.host.startswith("unix://"),
-                raw=info,
-            )
-        return self._info
-
-    # -- images
-
-    def build(self, request: BuildRequest, deadline: Deadline, on_output: Callable[[str], None]) -> BuildOutcome:
-        """Build with BuildKit, else with the classic builder."""
-        if self.info().builder == buildx.NAME:
-            return buildx.build(request, deadline, on_output, self.host)
-        return self._build_classic(request, deadline, on_output)
-
-    def _build_classic(
-        self, request: BuildRequest, deadline: Deadline, on_output: Callable[[str], None]
-    ) -> BuildOutcome:
-        """Tag each replacement with the name it replaces while the build runs, and put back what the name meant."""
-        syntax = classic.needs_buildkit(classic.dockerfile_of(request))
-        # Podman's builder has its own words for what it does not know; Docker's classic one builds some of it wrongly.
-        if syntax and self.info().name != "Podman":
-            raise InfraError(
-                f"The Dockerfile uses {syntax}, which the classic builder would build wrongly.",
-                fix="Install BuildKit's client on this machine: the package docker-buildx (or docker-buildx-plugin).",
-            )
-        before = {name: self.image(name) for name in request.replaced}
-        try:
-            for name, replacement in request.replaced.items():
-                self.tag(replacement, name)
-            return classic.build(request, deadline, on_output, self.host)
-        finally:
-            for name, config in before.items():
-                if config is not None:
-                    self.tag(config.image_id, name)
-                else:
-                    with contextlib.suppress(InfraError):
-                        self._untag(name)
-
-    def _untag(self, name: str) -> None:
-        with engine_errors(f"removing the name {name}"), contextlib.suppress(NotFound):
-            self._api.remove_image(name, noprune=True)
-
-    def image(self, name: str) -> ImageConfig | None:
-        """Inspect an image."""
-        with engine_errors(f"looking for the image {name}"):
-            try:
-                data = self._api.inspect_image(name)  # type: ignore[no-untyped-call]
-            except (ImageNotFound, NotFound):
-                return None
-        return _image_config(data)
-
-    def tag(self, image: str, name: str) -> None:
-        """`docker tag image name`."""
-        repository, _, tag = name.rpartition(":") if ":" in name.rsplit("/", 1)[-1] else (name, "", "latest")
-        with engine_errors(f"tagging {image} as {name}"):
-            self._api.tag(image, repository, tag, force=True)
-
-    def remove_image(self, name: str) -> None:
-        """Remove an image and its untagged parents."""
-        with engine_errors(f"removing the image {name}"), contextlib.suppress(NotFound):
-            self._api.remove_image(name, force=True)
-
-    # -- containers
 
     def create(self, spec: ContainerSpec, name: str | None = None) -> str:
         """Create from a spec, with nothing added to it."""
@@ -304,7 +182,7 @@ class DockerEngine:
                 data = self._api.stats(container, stream=False, one_shot=True)
             except (NotFound, requests.exceptions.JSONDecodeError):  # Podman answers nothing where it can't measure
                 return Usage()
-        return _usage(data)
+        return usage_of(data)
 
     def pids(self, container: str) -> list[int]:
         """`docker top`."""
@@ -455,37 +333,3 @@ class DockerEngine:
     ) -> None:
         """Close."""
         self.close()
-
-
-def _image_config(data: Mapping[str, Any]) -> ImageConfig:
-    config = data.get("Config") or {}
-    env = dict(item.partition("=")[::2] for item in config.get("Env") or [])
-    return ImageConfig(
-        image_id=str(data["Id"]),
-        bytes=int(data.get("Size") or 0),
-        workdir=config.get("WorkingDir") or "/",
-        user=config.get("User") or "",
-        env=env,
-        entrypoint=tuple(config.get("Entrypoint") or ()),
-        cmd=tuple(config.get("Cmd") or ()),
-        labels=dict(config.get("Labels") or {}),
-        volumes=tuple(config.get("Volumes") or ()),
-        exposed=tuple(config.get("ExposedPorts") or ()),
-        created=str(data.get("Created") or ""),
-    )
-
-
-def _usage(data: Mapping[str, Any]) -> Usage:
-    memory = data.get("memory_stats") or {}
-    detail = memory.get("stats") or {}
-    if not memory.get("usage"):
-        return Usage()
-    # Without the page cache, as `docker stats` shows it: cgroup v1 says total_inactive_file, v2 inactive_file.
-    cache = int(detail.get("total_inactive_file") or detail.get("inactive_file") or 0)
-    total = (data.get("cpu_stats") or {}).get("cpu_usage", {}).get("total_usage")
-    pids = (data.get("pids_stats") or {}).get("current")
-    return Usage(
-        cpu_s=int(total) / 1e9 if total is not None else None,
-        memory_bytes=max(0, int(memory["usage"]) - cache),
-        pids=int(pids) if pids is not None else None,
-    )

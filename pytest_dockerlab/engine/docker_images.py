@@ -1,0 +1,116 @@
+"""The half of `DockerEngine` that is about the engine itself and its images."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import docker
+from docker.errors import ImageNotFound, NotFound
+
+from pytest_dockerlab.deadline import Deadline
+from pytest_dockerlab.engine import buildx, classic
+from pytest_dockerlab.engine.api import engine_errors, image_config
+from pytest_dockerlab.engine.base import BuildOutcome, BuildRequest, EngineInfo, ImageConfig
+from pytest_dockerlab.engine.connect import connect
+from pytest_dockerlab.errors import InfraError
+
+
+class DockerImages:
+    """The connection, what answers there, and images. `engine.docker.DockerEngine` adds containers."""
+
+    def __init__(self, client: docker.DockerClient | None = None) -> None:
+        """Connect, unless a connected client is given; raises `EngineUnavailable`."""
+        self._client = client or connect()
+        self._api = self._client.api
+        self._info: EngineInfo | None = None
+
+    @property
+    def host(self) -> str:
+        """The address for the docker CLI, e.g. `unix:///var/run/docker.sock`."""
+        base = str(self._api.base_url)
+        # docker-py writes a unix socket as http+docker://localhost; the adapter knows the path.
+        if base.startswith("http+docker"):
+            adapter = self._api.get_adapter(base)
+            return f"unix://{getattr(adapter, 'socket_path', '/var/run/docker.sock')}"
+        return base.replace("http://", "tcp://").replace("https://", "tcp://")
+
+    def info(self) -> EngineInfo:
+        """Describe the engine; asked once."""
+        if self._info is None:
+            with engine_errors("asking the engine what it is"):
+                version, info = self._api.version(), self._api.info()
+            components = [str(item.get("Name", "")) for item in version.get("Components") or []]
+            podman = any("podman" in name.lower() for name in components)
+            self._info = EngineInfo(
+                name="Podman" if podman else "Docker",
+                version=str(version.get("Version", "?")),
+                api_version=str(version.get("ApiVersion", "?")),
+                os=str(info.get("OperatingSystem", "?")),
+                architecture=str(info.get("Architecture", "?")),
+                cpus=int(info.get("NCPU") or 1),
+                memory_bytes=int(info.get("MemTotal") or 0),
+                runtimes=tuple(sorted(info.get("Runtimes") or {})),
+                cdi_devices=tuple(str(item.get("ID")) for item in info.get("DiscoveredDevices") or []),
+                storage_driver=str(info.get("Driver", "")),
+                cgroup_version=str(info.get("CgroupVersion", "")),
+                cgroup_driver=str(info.get("CgroupDriver", "")),
+                builder=classic.NAME if podman or not buildx.buildx_version() else buildx.NAME,
+                local=self.host.startswith("unix://"),
+                raw=info,
+            )
+        return self._info
+
+    def build(self, request: BuildRequest, deadline: Deadline, on_output: Callable[[str], None]) -> BuildOutcome:
+        """Build with BuildKit, else with the classic builder."""
+        if self.info().builder == buildx.NAME:
+            return buildx.build(request, deadline, on_output, self.host)
+        return self._build_classic(request, deadline, on_output)
+
+    def _build_classic(
+        self, request: BuildRequest, deadline: Deadline, on_output: Callable[[str], None]
+    ) -> BuildOutcome:
+        """Tag each replacement with the name it replaces while the build runs, and put back what the name meant."""
+        syntax = classic.needs_buildkit(classic.dockerfile_of(request))
+        # Podman's builder has its own words for what it does not know; Docker's classic one builds some of it wrongly.
+        if syntax and self.info().name != "Podman":
+            raise InfraError(
+                f"The Dockerfile uses {syntax}, which the classic builder would build wrongly.",
+                fix="Install BuildKit's client on this machine: the package docker-buildx (or docker-buildx-plugin).",
+            )
+        before = {name: self.image(name) for name in request.replaced}
+        try:
+            for name, replacement in request.replaced.items():
+                self.tag(replacement, name)
+            return classic.build(request, deadline, on_output, self.host)
+        finally:
+            for name, config in before.items():
+                if config is not None:
+                    self.tag(config.image_id, name)
+                else:
+                    with contextlib.suppress(InfraError):
+                        self._untag(name)
+
+    def _untag(self, name: str) -> None:
+        with engine_errors(f"removing the name {name}"), contextlib.suppress(NotFound):
+            self._api.remove_image(name, noprune=True)
+
+    def image(self, name: str) -> ImageConfig | None:
+        """Inspect an image."""
+        with engine_errors(f"looking for the image {name}"):
+            try:
+                data = self._api.inspect_image(name)  # type: ignore[no-untyped-call]
+            except (ImageNotFound, NotFound):
+                return None
+        return image_config(data)
+
+    def tag(self, image: str, name: str) -> None:
+        """`docker tag image name`."""
+        repository, _, tag = name.rpartition(":") if ":" in name.rsplit("/", 1)[-1] else (name, "", "latest")
+        with engine_errors(f"tagging {image} as {name}"):
+            self._api.tag(image, repository, tag, force=True)
+
+    def remove_image(self, name: str) -> None:
+        """Remove an image and its untagged parents."""
+        with engine_errors(f"removing the image {name}"), contextlib.suppress(NotFound):
+            self._api.remove_image(name, force=True)

@@ -201,6 +201,13 @@ class AssignmentFile(Table):
             raise ValueError("no check is worth a point")
         return checks
 
+    @model_validator(mode="after")
+    def _provenance_counts(self) -> AssignmentFile:
+        # It needs a second start of the server: a check of its own has points, a message and a place in the order.
+        if self.integrity.provenance and not any(check.id == "provenance" for check in self.checks):
+            raise ValueError('[integrity] provenance = true needs a [[checks]] entry with the id "provenance"')
+        return self
+
 
 class Assignment:
     """A loaded assignment. `spec` is the validated file, `folder` where it lies."""

@@ -20,6 +20,8 @@ from pytest_dockerlab.errors import StudentError
 SKIPPED_FOLDERS = frozenset(
     {".git", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".ipynb_checkpoints"}
 )
+# Every file is of the same time, and not of 1970: a zip file, as torch-model-archiver makes one, can't say that.
+MTIME = 946_684_800  # 2000-01-01
 MAX_WALK = 2_000_000  # entries; a folder with more is refused rather than walked for ever
 
 
@@ -148,6 +150,7 @@ def _dockerignore(base: Path, dockerfile: str) -> Callable[[str], bool]:
 
 def _add(tar: tarfile.TarFile, entry: Entry) -> None:
     member = tarfile.TarInfo(entry.name)
+    member.mtime = MTIME
     member.mode = 0o755 if entry.executable else 0o644
     if entry.kind == "link":
         member.type = tarfile.SYMTYPE
@@ -172,6 +175,6 @@ def tar_of(files: Mapping[str, bytes]) -> bytes:
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, data in files.items():
             member = tarfile.TarInfo(name)
-            member.size, member.mode = len(data), 0o644
+            member.size, member.mode, member.mtime = len(data), 0o644, MTIME
             tar.addfile(member, io.BytesIO(data))
     return buffer.getvalue()

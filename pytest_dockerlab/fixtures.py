@@ -15,6 +15,7 @@ from pytest_dockerlab.facts import (
     ImageBuild,
     LossCurve,
     Predictions,
+    Provenance,
     Serving,
     TrainingRun,
 )
@@ -109,3 +110,9 @@ def dockerlab_digits(dockerlab_settings: Settings) -> list[Digit]:
 def dockerlab_predictions(dockerlab_grading: Grading) -> Predictions:
     """The server's answers, each beside the label."""
     return cast(Predictions, dockerlab_grading.fact("predict"))
+
+
+@pytest.fixture(scope="session")
+def dockerlab_provenance(dockerlab_grading: Grading) -> Provenance:
+    """Whether the answers follow a permutation of the artifact's last layer; needs the check `provenance`."""
+    return cast(Provenance, dockerlab_grading.fact("provenance"))

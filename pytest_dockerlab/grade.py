@@ -42,6 +42,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "artifact": ("train",),
     "serve": ("artifact",),
     "predict": ("serve",),
+    "provenance": ("predict",),
 }
 
 
@@ -95,7 +96,8 @@ class Grade:
             "checks": [check.to_dict() for check in self.checks],
             "facts": {
                 name: to_dict(self.facts[name]) if name in self.facts else {}
-                for name in ("build", "train", "loss", "artifact", "serve", "predict")
+                for name in ("build", "train", "loss", "artifact", "serve", "predict", "provenance")
+                if name != "provenance" or name in self.facts
             },
             "environment": {
                 "cpus": machine.cpus if machine else 0,
@@ -329,10 +331,11 @@ class Grading:
             kept[name] = fact
         # Training, losses and artifact come from one container: they are used together or not at all.
         if not {"train", "loss", "artifact"} <= kept.keys():
-            for name in ("train", "loss", "artifact", "serve", "predict"):
+            for name in ("train", "loss", "artifact", "serve", "predict", "provenance"):
                 kept.pop(name, None)
         if "predict" not in kept:
             kept.pop("serve", None)
+            kept.pop("provenance", None)
         return kept
 
 
@@ -358,6 +361,7 @@ def _judge(check_id: str, fact: Any, assignment: Assignment) -> Judgement:
         "artifact": lambda: checks.artifact(fact, assignment),
         "serve": lambda: checks.serve(fact),
         "predict": lambda: checks.predict(fact, assignment),
+        "provenance": lambda: checks.provenance(fact),
     }
     return judges[check_id]()
 

@@ -21,12 +21,14 @@ from pytest_dockerlab.facts import (
     IntegrityFacts,
     LossCurve,
     Predictions,
+    Provenance,
     Serving,
     TrainingRun,
 )
 from pytest_dockerlab.stages import artifact as artifact_stage
 from pytest_dockerlab.stages import build as build_stage
 from pytest_dockerlab.stages import predict as predict_stage
+from pytest_dockerlab.stages import provenance as provenance_stage
 from pytest_dockerlab.stages import serve as serve_stage
 from pytest_dockerlab.stages import train as train_stage
 from pytest_dockerlab.stages.context import RunContext
@@ -41,6 +43,7 @@ KINDS: dict[str, type[object]] = {
     "artifact": Artifact,
     "serve": Serving,
     "predict": Predictions,
+    "provenance": Provenance,  # only where the assignment lists the check
 }
 RETRY_PAUSE_S = 2.0
 
@@ -133,6 +136,13 @@ class Pipeline:
             self.context.store.save("integrity", IntegrityFacts((*found.findings, *answers.findings)))
         return answers
 
+    def provenance(self) -> Provenance:
+        """Start the server once more from a permuted copy of the artifact, and see whether the answers follow."""
+        before = self.predict()
+        return self._stage(
+            "provenance", Provenance, lambda: provenance_stage.run(self.context, self.artifact(), before)
+        )
+
     def _stage(self, name: str, kind: type[Fact], make: Callable[[], Fact]) -> Fact:
         known = self.facts.get(name)
         if known is not None:
@@ -178,6 +188,6 @@ def stored_facts(context_free_store: object) -> dict[str, object]:
         facts[name] = fact
     artifact = facts.get("artifact")
     if isinstance(artifact, Artifact) and artifact.file and not context_free_store.file(artifact_stage.FILE).is_file():
-        for name in ("train", "loss", "artifact", "serve", "predict"):
+        for name in ("train", "loss", "artifact", "serve", "predict", "provenance"):
             facts.pop(name, None)
     return facts

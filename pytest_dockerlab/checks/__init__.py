@@ -8,7 +8,7 @@ An assignment's tests read like this::
 """
 
 from pytest_dockerlab.checks.base import CheckResult, Judgement, Outcome
-from pytest_dockerlab.checks.serving import predict, serve
+from pytest_dockerlab.checks.serving import predict, provenance, serve
 from pytest_dockerlab.checks.training import artifact, build, dockerfile, loss, train
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "dockerfile",
     "loss",
     "predict",
+    "provenance",
     "serve",
     "train",
 ]

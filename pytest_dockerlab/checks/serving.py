@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pytest_dockerlab.assignment import Assignment
 from pytest_dockerlab.checks.base import Judgement, failed, passed
 from pytest_dockerlab.checks.training import INTEGRITY_FIX, build_error
-from pytest_dockerlab.facts import Predictions, Serving
+from pytest_dockerlab.facts import Predictions, Provenance, Serving
 from pytest_dockerlab.integrity import told
 from pytest_dockerlab.serve import verdict
 
@@ -49,9 +51,39 @@ def predict(fact: Predictions, assignment: Assignment) -> Judgement:
     sentence = f"{said.sentence}{PERMUTED}" if fact.permuted else said.sentence
     if fact.tried:  # the pictures had to be prepared in another way than the usual one
         sentence += f" Best asked by {fact.asked}; tried as well: {'; '.join(fact.tried)}."
-    if not said.ok:
-        return failed(sentence, PREDICT_FIXES[said.kind], "predict.json", "digits.png", fact.log)
     failing, notes = told(fact.findings, assignment.spec.integrity)
+    if not said.ok:
+        judgement = failed(sentence, PREDICT_FIXES[said.kind], "predict.json", "digits.png", fact.log)
+        return replace(judgement, notes=notes)
     if failing is not None:
-        return failed(failing, INTEGRITY_FIX, "predict.json", "integrity.json")
+        return replace(failed(failing, INTEGRITY_FIX, "predict.json", "integrity.json"), notes=notes)
     return passed(sentence, "predict.json", "digits.png", notes=notes)
+
+
+FOLLOWED = 0.9  # honest servers follow all of them, but for digits between two and an unsteady machine
+FROM_ARTIFACT = "Serve the model file that the training wrote, and no other that is in the image."
+
+
+def provenance(fact: Provenance) -> Judgement:
+    """The answers come from the artifact: they follow when the rows of its last layer are permuted."""
+    if fact.state == "not_checked":
+        # Nobody's fault, and said: an instructor who needs the proof asks for a format that can be permuted.
+        return passed(
+            f"Not checked: {fact.detail}.",
+            "provenance.json",
+            notes=(f"The provenance was not checked: {fact.detail}.",),
+        )
+    if fact.state == "not_ready":
+        return failed(
+            f"With the rows of {fact.layer} permuted, the server does not start any more: {fact.detail}",
+            FROM_ARTIFACT,
+            fact.log,
+            "provenance.json",
+        )
+    seen = f"{fact.followed} of {fact.compared} answers followed when the rows of {fact.layer} were permuted"
+    if fact.compared and fact.followed >= FOLLOWED * fact.compared:
+        return passed(f"The answers come from the artifact: {seen}.", "provenance.json", fact.log)
+    still = f"; {fact.unmoved} stayed the same" if fact.unmoved else ""
+    return failed(
+        f"The answers do not come from the artifact: {seen}{still}.", FROM_ARTIFACT, "provenance.json", fact.log
+    )

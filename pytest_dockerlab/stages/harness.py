@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from pytest_dockerlab.context import MTIME
 from pytest_dockerlab.errors import ImageUnavailable, StudentError
 from pytest_dockerlab.images import recipes
 from pytest_dockerlab.stages.context import RunContext
@@ -74,7 +75,7 @@ def put(context: RunContext, container: str, files: Mapping[str, Path | bytes], 
                     tar.addfile(entry)
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
-            entry.mode = 0o644
+            entry.mode, entry.mtime = 0o644, MTIME
             data = content.read_bytes() if isinstance(content, Path) else content
             entry.size = len(data)
             tar.addfile(entry, io.BytesIO(data))

@@ -3,7 +3,7 @@
 A sample of `tests/samples/submissions` is what differs from a good submission: its files lie over those of
 `fixtures/submissions/good-single-dockerfile`, after those that `without` names were taken away (`like` names a sample
 whose files come in between). `artifact` is the form in which the trained model is handed over, `[assignment]` what
-differs in the assignment.
+differs in the assignment, `baked` where the student's own copy of a good model lies.
 """
 
 from __future__ import annotations
@@ -149,11 +149,21 @@ class Sample:
     def grade(self, trained: Trained, extra: dict[str, Any] | None = None) -> tuple[Grade, RunStore]:
         """Grade from the artifact on."""
         rules = assignment(merged(self.expected.get("assignment", {}), extra or {}))
+        if "baked" in self.expected:  # a model that is good for the digits, brought by the student
+            shutil.copy(trained.form("state_dict")[0], self.folder / self.expected["baked"])
         submission = Submission.load(self.folder, rules.spec.limits)
         settings = Settings(submission=self.folder, gpu="none")
         store = Grading(submission, rules, settings).store
         trained.lend(store, self.expected.get("artifact", "state_dict"))
         return grade(submission, rules, settings), store
+
+
+def with_provenance() -> dict[str, Any]:
+    """Return what turns the check `provenance` on."""
+    plain = Assignment.load("mnist")
+    listed = tomllib.loads((plain.folder / "assignment.toml").read_text())["checks"]
+    more = {"id": "provenance", "points": 10, "title": {"en": "the answers come from the model", "zh": "答案来自模型"}}
+    return {"integrity": {"provenance": True}, "checks": [*listed, more]}
 
 
 def check(result: Grade, expected: dict[str, Any]) -> None:

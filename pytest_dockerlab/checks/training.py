@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pytest_dockerlab.assignment import Assignment
 from pytest_dockerlab.checks.base import Judgement, failed, passed
 from pytest_dockerlab.facts import Artifact, DockerfileFound, Ended, ImageBuild, LossCurve, TrainingRun
@@ -146,7 +148,7 @@ def artifact(fact: Artifact, assignment: Assignment) -> Judgement:
             return failed(*trouble, fact.file, "artifact.json")
         failing, notes = told(fact.findings, assignment.spec.integrity)
         if failing is not None:
-            return failed(failing, INTEGRITY_FIX, "artifact.json", "integrity.json")
+            return replace(failed(failing, INTEGRITY_FIX, "artifact.json", "integrity.json"), notes=notes)
         read = f", {_size_of(fact)}" if fact.details.get("tensor_count") else ""
         return passed(
             f"{fact.path}: {fact.kind}, {fact.bytes / 1e3:,.0f} kB{read}.", fact.file, notes=(*_remarks(fact), *notes)

@@ -97,7 +97,10 @@ def test_a_model_from_elsewhere_and_a_written_log(tmp_path: Path):
     assert plain.score == 100, told(plain)  # nothing fails it by default …
     seen = " ".join(plain.notes)  # … and the findings say what was seen
     assert "140 loss values arrived within 0.0" in seen
-    assert "over 14 epochs" in seen
+    found = plain.facts["artifact"]
+    assert isinstance(found, Artifact)
+    # Whether so little time is told depends on how long the engine took to start the container; the numbers stand.
+    assert "140 loss values over 14 epochs" in next(one.sentence for one in found.findings if one.id == "cpu_plausible")
 
     with_canary = graded(folder, assignment(data_canary=True, images_match="warn"))
     outcomes = {check.id: check.outcome.value for check in with_canary.checks}
@@ -105,7 +108,9 @@ def test_a_model_from_elsewhere_and_a_written_log(tmp_path: Path):
     answers = with_canary.facts["predict"]
     assert isinstance(answers, Predictions)
     assert answers.correct <= 5
-    assert any("The log counts 60,000 images" in note for note in with_canary.notes)
+    seen = " ".join(with_canary.notes)
+    assert "The log counts 60,000 images" in seen
+    assert "The log claims 99.1%" in seen
 
     strict = graded(folder, assignment(data_canary=True, images_match="fail", artifact_new="fail"))
     assert {check.id: check.outcome.value for check in strict.checks}["artifact"] == "failed", told(strict)

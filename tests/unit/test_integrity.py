@@ -209,6 +209,16 @@ def test_a_warning_is_a_note_of_the_artifact_check():
     assert said.notes == ("94 values in 0.02 s.",)
 
 
+def test_notes_are_told_beside_a_failure():
+    idle = Finding("cpu_plausible", False, "0.1 s of processor time.")
+    fact = Artifact(path="/m.pt", kind="pytorch-zip", file="artifact.bin", findings=(idle, BURST))
+    said = checks.artifact(fact, with_rules(loss_over_time="fail"))
+    assert (said.passed, said.message, said.notes) == (False, BURST.sentence, (idle.sentence,))
+    lower = Finding("accuracy_agrees", False, "99 % claimed, 4 % right.")
+    items = tuple(Prediction(f"q{at}", at % 10, (at + at // 7) % 10, "") for at in range(50))
+    assert checks.predict(Predictions(items, findings=(lower,)), with_rules()).notes == (lower.sentence,)
+
+
 def test_an_assignment_can_have_each_fail():
     fact = Artifact(path="/m.pt", kind="pytorch-zip", file="artifact.bin", findings=(AGREE, BURST))
     said = checks.artifact(fact, with_rules(loss_over_time="fail"))

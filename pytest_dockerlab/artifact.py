@@ -184,7 +184,8 @@ def collect(
         if chosen is None and (state in ("new", "changed") or (state == "unchanged" and not require_new)):
             chosen = _artifact(path, got, target, state)
     if chosen is None:
-        candidates += _in_image(engine, image_probe, image, patterns)
+        known = {one.path for one in candidates}
+        candidates += [one for one in _in_image(engine, image_probe, image, patterns) if one.path not in known]
         for one in [] if require_new else [one for one in candidates if one.state == "in_image"]:
             got = retrieve(engine, container, one.path, limit, target)
             if got.state == "file":

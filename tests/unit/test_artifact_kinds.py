@@ -35,7 +35,6 @@ KINDS = {
     "checkpoint.ckpt": "pytorch-zip",
     "whole_model.pt": "pytorch-zip",
     "state_dict_legacy.pt": "pytorch-legacy",
-    "whole_model_legacy.pt": "pytorch-legacy",
     "torchscript.pt": "torchscript",
     "weights.safetensors": "safetensors",
     "model.keras": "keras",
@@ -231,6 +230,33 @@ def test_whole_models_name_their_classes():
     assert inspection.unusual(names) == ["model.Net"]
     assert inspection.runs_commands(names) == []
     assert inspection.unusual(inspection.static_names(SAMPLES / "state_dict.pt", "pytorch-zip")) == []
+
+
+class Whole:
+    """A model's class, as the older form keeps it: with its source text beside it."""
+
+
+class OldPickler(pickle.Pickler):
+    done = False
+
+    def persistent_id(self, obj: object) -> object:
+        if obj is Whole and not self.done:
+            self.done = True
+            return ("module", Whole, "model.py", "class Whole: ...")
+        return None
+
+
+def test_a_whole_model_in_the_older_form_names_its_class(tmp_path: Path):
+    buffer = io.BytesIO()
+    for value in (0x1950A86A20F9469CFC6C, 1001, {}):
+        pickle.dump(value, buffer, 2)
+    OldPickler(buffer, 2).dump(Whole())
+    pickle.dump([], buffer, 2)
+    path = file(tmp_path, buffer.getvalue())
+    assert kind_of(path) == ("pytorch-legacy", None)
+    seen = look_into(path, "pytorch-legacy")
+    assert (seen["read"], seen["tensor_count"]) == (True, 0)
+    assert inspection.unusual(seen["globals"]) == [f"{Whole.__module__}.Whole"]
 
 
 @settings(max_examples=150, deadline=None)

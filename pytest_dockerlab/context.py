@@ -78,6 +78,11 @@ class Context:
     left_out: tuple[str, ...] = ()
 
 
+def real(path: Path) -> Path:
+    """Return where a path leads. A circle of links leads nowhere, and is no error as it is for `Path.resolve`."""
+    return Path(os.path.realpath(path))
+
+
 def make_context(
     root: Path,
     folder: str,
@@ -93,7 +98,7 @@ def make_context(
     always travels. `extra` puts files of ours at paths inside the context, over what the student has there. Times,
     owners and order are fixed, so the same content has the same hash. Raises `StudentError` over the limits.
     """
-    base = (root / folder).resolve()
+    base = real(root / folder)
     if not base.is_relative_to(root) or not base.is_dir():
         raise StudentError(f"The build context {folder!r} is no folder of the submission.")
     ignored = _dockerignore(base, dockerfile)
@@ -104,7 +109,7 @@ def make_context(
     for entry in walk(base, exclude=exclude):
         if entry.name in extra or (entry.name != dockerfile and ignored(entry.name)):
             continue
-        outside = entry.kind == "link" and not entry.path.resolve().is_relative_to(base)
+        outside = entry.kind == "link" and not real(entry.path).is_relative_to(base)
         if outside or entry.kind == "special":
             left_out.append(entry.name)
             continue

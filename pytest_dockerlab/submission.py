@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 
 from pytest_dockerlab import tomlfile
 from pytest_dockerlab.assignment import Limits, Table, TrainTable
-from pytest_dockerlab.context import walk
+from pytest_dockerlab.context import real, walk
 from pytest_dockerlab.errors import UsageError
 
 FILE = "dockerlab.toml"
@@ -123,7 +123,7 @@ class Submission:
         """Return a text file of the submission, cut at 1 MiB; `None` where there is none or it is a link out."""
         path = self.root / name
         try:
-            if not path.resolve().is_relative_to(self.root) or not path.is_file():
+            if not real(path).is_relative_to(self.root) or not path.is_file():
                 return None
             with path.open("rb") as file:
                 return file.read(MAX_DOCKERFILE).decode("utf-8-sig", "replace")

@@ -8,6 +8,7 @@ prints each over many lines, newer ones on one line.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -120,10 +121,10 @@ class RawJson:
             self.on_output(text)
 
     def _message(self, text: str) -> None:
-        try:
-            message = json.loads(text)
-        except ValueError:
-            return
+        with contextlib.suppress(ValueError, TypeError, AttributeError):  # no message, or of another shape
+            self._take(json.loads(text))
+
+    def _take(self, message: dict[str, Any]) -> None:
         for vertex in message.get("vertexes") or []:
             self._vertex(vertex)
         for log in message.get("logs") or []:

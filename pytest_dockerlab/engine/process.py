@@ -28,15 +28,12 @@ class ProcessEnd:
 
 
 def end_group(process: subprocess.Popen[bytes], grace_s: float = GRACE_S) -> None:
-    """End a child and all that it started: SIGTERM, a short grace, SIGKILL."""
+    """End a child and all that it started: SIGTERM, a short grace, SIGKILL. Also where only what it started is left."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, sign)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(grace_s)
-        except subprocess.TimeoutExpired:
-            continue
-        return
 
 
 def run_process(
@@ -81,14 +78,19 @@ def run_process(
         reader = threading.Thread(target=pump, name="dockerlab-process-output", daemon=True)
         reader.start()
         timed_out = False
+        ended: Deadline | None = None
         try:
             while True:
                 if deadline.passed:
-                    timed_out = True
+                    timed_out = process.poll() is None
                     break
+                if ended is None and process.poll() is not None:
+                    ended = deadline.sooner(GRACE_S)
                 try:
                     line = lines.get(timeout=min(0.5, max(0.01, deadline.remaining_s)))
                 except queue.Empty:
+                    if ended is not None and ended.passed:
+                        break  # something that it started holds its output open
                     continue
                 if line is None:
                     break
@@ -100,7 +102,7 @@ def run_process(
                     timed_out = True
         finally:
             stopping.set()
-            if process.poll() is None:
+            if process.poll() is None or reader.is_alive():
                 end_group(process)
             reader.join(timeout=2)
             output.close()

@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from pytest_dockerlab.context import MTIME
+from pytest_dockerlab.context import MTIME, real
 from pytest_dockerlab.errors import ImageUnavailable, StudentError
 from pytest_dockerlab.images import recipes
 from pytest_dockerlab.stages.context import RunContext
@@ -47,7 +47,7 @@ def read(context: RunContext, name: str) -> bytes:
     root = context.submission.root
     path = root / name
     try:
-        if not path.resolve().is_relative_to(root) or not path.is_file():
+        if not real(path).is_relative_to(root) or not path.is_file():
             raise BadFile(f"{name} is no file of the submission.", fix="Replace links by the files themselves.")
         with path.open("rb") as file:
             data = file.read(context.assignment.spec.limits.context + 1)

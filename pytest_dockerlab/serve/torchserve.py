@@ -240,6 +240,8 @@ class TorchServe:
         seen.keep("canary", answer)
         if not settled(answer):
             cause = cause or hopeless()
+            if cause is None and answer.error == "refused":  # it answered /ping, and is gone since
+                cause = nothing_there(line, request.port, line.client.listening(deadline))
             if cause is None and answer.status == 503:
                 cause = Cause("no_worker", f"TorchServe has no worker for the model: {_message(answer)[1]}")
             if cause is None:

@@ -8,6 +8,8 @@
 | entry points of installed plugins | `PYTEST_DISABLE_PLUGIN_AUTOLOAD`; ours are named with `-p` |
 | `PYTEST_ADDOPTS`, `PYTEST_PLUGINS`, `PYTHON*`, `.env` | the environment is an allow-list, and nothing reads `.env` |
 
+What can't be mended here: `dockerlab` itself has to be started with a PYTHONPATH that leads into no submission.
+
 `-I` and not `-P`: the latter came with Python 3.11, and `-I` also ignores `PYTHON*` and the user's site-packages.
 """
 

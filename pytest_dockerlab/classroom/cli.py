@@ -30,7 +30,7 @@ Examples:
 
 {_STATUS}
 Hidden digits: --digits DIR (or DOCKERLAB_DIGITS) names a folder of PNG files with labels.csv, and DOCKERLAB_SECRET
-seeds which of them are asked. Neither reaches a container, a log or a student's report.
+seeds which of them are asked. Neither the labels nor the secret reach a container, a log or a student's report.
 """
 _REGRADE = f"""\b
 Examples:

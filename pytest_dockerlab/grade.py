@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pytest_dockerlab import __version__, checks
+from pytest_dockerlab import checks
 from pytest_dockerlab.assignment import Assignment, CheckSpec, Title
 from pytest_dockerlab.checks.base import CheckResult, Judgement, Outcome
 from pytest_dockerlab.deadline import Deadline
@@ -19,19 +16,18 @@ from pytest_dockerlab.engine.base import Engine
 from pytest_dockerlab.engine.guard import guard_for
 from pytest_dockerlab.engine.labels import new_run_id
 from pytest_dockerlab.engine.reaper import reap
-from pytest_dockerlab.errors import Blocked, CheckFailed, DockerLabError, InfraError, StudentError, UsageError
-from pytest_dockerlab.facts import Environment, to_dict
+from pytest_dockerlab.errors import Blocked, DockerLabError, InfraError, StudentError, UsageError
+from pytest_dockerlab.facts import Environment
 from pytest_dockerlab.observer import Observer, Silent
 from pytest_dockerlab.pipeline import KINDS, Pipeline, stored_facts
+from pytest_dockerlab.results import Grade
 from pytest_dockerlab.settings import Settings
 from pytest_dockerlab.stages.accelerator import AcceleratorPlan
 from pytest_dockerlab.stages.context import RunContext
 from pytest_dockerlab.store import RunStore, run_key
 from pytest_dockerlab.submission import Submission
 
-SCHEMA = "dockerlab/results/v1"
 LOCK_WAIT_S = 30.0
-EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_NO_GRADE = 0, 1, 4, 10
 
 # Which checks have to pass before a fact is made. The order of the table is the order of the stages.
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -44,73 +40,6 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "predict": ("serve",),
     "provenance": ("predict",),
 }
-
-
-@dataclass(frozen=True)
-class Grade:
-    """The outcome of one run. `score` is `None` unless every check was judged and none is `infra`."""
-
-    assignment: Assignment
-    submission: Submission
-    checks: tuple[CheckResult, ...]
-    facts: dict[str, object]
-    folder: Path
-    environment: Environment | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    total_s: float = 0.0
-    reused: frozenset[str] = frozenset()
-    notes: tuple[str, ...] = ()
-
-    @property
-    def graded(self) -> bool:
-        """Whether there is a score."""
-        return all(check.outcome is not Outcome.INFRA for check in self.checks)
-
-    @property
-    def score(self) -> int | None:
-        """The sum of the points."""
-        return sum(check.points for check in self.checks) if self.graded else None
-
-    @property
-    def exit_status(self) -> int:
-        """0 all passed, 1 something failed, 10 no grade."""
-        if any(check.outcome is Outcome.INFRA for check in self.checks):
-            return EXIT_NO_GRADE
-        return EXIT_OK if all(check.outcome is Outcome.PASSED for check in self.checks) else EXIT_FAILED
-
-    def to_results(self) -> dict[str, Any]:
-        """Return `results.json`, schema `dockerlab/results/v1`."""
-        machine = self.environment
-        return {
-            "schema": SCHEMA,
-            "dockerlab_version": __version__,
-            "assignment": {"name": self.assignment.name, "sha256": self.assignment.sha256},
-            "submission": {
-                "name": self.submission.name,
-                "sha256": self.submission.sha256,
-                "commit": self.submission.commit,
-            },
-            "graded": self.graded,
-            "score": self.score,
-            "max_score": self.assignment.max_score,
-            "checks": [check.to_dict() for check in self.checks],
-            "facts": {
-                name: to_dict(self.facts[name]) if name in self.facts else {}
-                for name in ("build", "train", "loss", "artifact", "serve", "predict", "provenance")
-                if name != "provenance" or name in self.facts
-            },
-            "environment": {
-                "cpus": machine.cpus if machine else 0,
-                "memory_bytes": machine.memory_bytes if machine else 0,
-                "gpus": [dict(one) for one in machine.gpus] if machine else [],
-                "os": machine.os if machine else platform.platform(),
-                "engine": machine.engine if machine else None,
-                "frameworks": {},
-                "cuda": None,
-            },
-            "timing": {"total_s": round(self.total_s, 2), "stages": dict(self.seconds)},
-            "notes": list(self.notes),
-        }
 
 
 class Grading:
@@ -410,4 +339,4 @@ def grade(
         return grading.finish()
 
 
-__all__ = ["CheckFailed", "Grade", "Grading", "grade", "outcome_of"]
+__all__ = ["Grade", "Grading", "grade", "outcome_of"]

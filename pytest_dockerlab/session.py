@@ -15,8 +15,9 @@ from pytest_dockerlab.assignment import Assignment
 from pytest_dockerlab.checks.base import Outcome
 from pytest_dockerlab.engine.signals import orderly_termination
 from pytest_dockerlab.errors import Blocked, DockerLabError, UsageError
-from pytest_dockerlab.grade import EXIT_NO_GRADE, Grade, Grading, outcome_of
+from pytest_dockerlab.grade import Grading, outcome_of
 from pytest_dockerlab.progress import PytestProgress
+from pytest_dockerlab.results import EXIT_NO_GRADE, Grade
 from pytest_dockerlab.settings import Settings, resolve
 from pytest_dockerlab.submission import FILE, Submission
 

@@ -11,7 +11,7 @@ from pytest_dockerlab.errors import InfraError
 from pytest_dockerlab.store import write_atomic
 
 if TYPE_CHECKING:
-    from pytest_dockerlab.grade import Grade
+    from pytest_dockerlab.results import Grade
     from pytest_dockerlab.settings import Settings
 
 RESULTS = "results.json"

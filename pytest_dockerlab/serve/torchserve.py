@@ -57,6 +57,7 @@ LOG4J = b"""\
     <Logger name="MODEL_METRICS" level="off"/>
     <Logger name="io.netty" level="error"/>
     <Logger name="org.apache" level="off"/>
+    <Logger name="org.pytorch.serve.wlm.WorkerThread" level="debug"/>
     <Root level="info"><AppenderRef ref="out"/></Root>
   </Loggers>
 </Configuration>

@@ -28,17 +28,20 @@ STEP = re.compile(r"step \d+/\d+ ?:", re.I)  # Docker writes `Step 1/3 : RUN x`,
 
 # What the classic builder does not refuse, or refuses with words that mislead: a heredoc "succeeds" and runs nothing.
 BUILDKIT_ONLY = (
-    ("a heredoc (`<<EOF`)", re.compile(r"^\s*(RUN|COPY|ADD)\b[^\n]*<<-?\s*[\"']?\w", re.I | re.M)),
+    ("a heredoc (`<<EOF`)", re.compile(r"^\s*(RUN|COPY|ADD)\b[^\n]*\s\d*<<-?[\"']?\w", re.I | re.M)),
     ("`RUN --mount`", re.compile(r"^\s*RUN\s[^\n]*--mount=", re.I | re.M)),
     ("`RUN --network` or `--security`", re.compile(r"^\s*RUN\s+--(network|security)=", re.I | re.M)),
     ("`COPY --link`", re.compile(r"^\s*(COPY|ADD)\s[^\n]*--link\b", re.I | re.M)),
     ("`COPY --parents` or `--exclude`", re.compile(r"^\s*(COPY|ADD)\s[^\n]*--(parents|exclude)\b", re.I | re.M)),
 )
+QUOTED = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'")
 
 
 def needs_buildkit(dockerfile: str) -> str | None:
     """Return what in a Dockerfile only BuildKit can build, or `None`."""
     joined = re.sub(r"\\[ \t]*\n", " ", dockerfile)
+    # What stands in quotes is one word of the shell's: `python -c "1 << 20"` has no heredoc.
+    joined = QUOTED.sub(lambda found: "''" if " " in found[0] else found[0], joined)
     for name, pattern in BUILDKIT_ONLY:
         if pattern.search(joined):
             return name

@@ -102,6 +102,9 @@ class Watch:
         elif ended is Ended.EXITED and state.exit_code in (137, 143):
             # Nobody here sent a signal: the kernel, an operator, or the program itself did.
             ended = Ended.KILLED
+        self._measure_disk()
+        if ended is Ended.EXITED and (self._written or 0) > self._limits.disk:
+            ended = Ended.DISK_LIMIT  # faster than anybody could measure
         return self._result(ended, state.exit_code, state.error or None)
 
     def stop(self) -> None:
@@ -119,11 +122,14 @@ class Watch:
     def _pump(self, stream: object) -> None:
         try:
             for data in stream:  # type: ignore[attr-defined]
+                if self._over_output.is_set():
+                    # Read on, and drop it: an engine whose reader stands still can't end the container (seen on 26.1.5,
+                    # `kill` did not come back within four minutes).
+                    continue
                 self._log.write(data)
                 self._on_output(data, time.monotonic() - self._started)
                 if self._log.seen > self._limits.output:
                     self._over_output.set()
-                    return
         except BaseException as error:  # noqa: BLE001  # handed to the thread that waits
             self._pump_error = error
 
@@ -153,8 +159,9 @@ class Watch:
         return Ended.TIMED_OUT
 
     def _measure_disk(self) -> None:
-        written = self._engine.written_bytes(self._container)
-        self._written = None if written is None else max(0, written - self._before)
+        with contextlib.suppress(InfraError):
+            written = self._engine.written_bytes(self._container)
+            self._written = None if written is None else max(0, written - self._before)
 
     def _sample(self) -> None:
         usage = self._engine.usage(self._container)
@@ -164,9 +171,6 @@ class Watch:
             self._peak = max(self._peak or 0, usage.memory_bytes)
 
     def _result(self, ended: Ended, exit_code: int | None, error: str | None) -> Watched:
-        if ended is not Ended.START_FAILED:
-            with contextlib.suppress(InfraError):
-                self._measure_disk()
         return Watched(
             ended=ended,
             exit_code=exit_code,

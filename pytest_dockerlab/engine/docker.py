@@ -58,7 +58,6 @@ class DockerEngine(DockerImages):
                 labels=dict(spec.labels),
                 user=spec.user,
                 hostname=spec.hostname,
-                runtime=spec.runtime,
                 healthcheck={"test": ["NONE"]},
                 stop_signal="SIGTERM",
                 host_config=self._host_config(spec),
@@ -82,6 +81,7 @@ class DockerEngine(DockerImages):
             security_opt=list(spec.security_opt),
             read_only=spec.read_only,
             init=spec.init,
+            runtime=spec.runtime,  # here: `create_container(runtime=)` puts it where engines ignore it
             tmpfs=dict(spec.tmpfs),
             extra_hosts=dict(spec.extra_hosts) or None,
             log_config=LOG_CONFIG,

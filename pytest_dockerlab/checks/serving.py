@@ -11,7 +11,7 @@ from pytest_dockerlab.facts import Predictions, Provenance, Serving
 from pytest_dockerlab.integrity import told
 from pytest_dockerlab.serve import verdict
 
-KEPT = {"serve-ping.txt": "ping", "serve-prediction.json": "canary"}  # the lab's report asks for both answers
+KEPT = {"serve-ping.txt": "ping", "serve-prediction.txt": "canary"}  # the lab's report asks for both answers
 
 
 def serve(fact: Serving) -> Judgement:

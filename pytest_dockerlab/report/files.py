@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RESULTS = "results.json"
 # What travels into a report: facts, logs and the results; never the student's model or a lock.
-KEPT = (".json", ".log", ".svg", ".png", ".md", ".xml")
+KEPT = (".json", ".log", ".txt", ".svg", ".png", ".md", ".xml")
 
 
 def write_files(grade: Grade, settings: Settings) -> None:

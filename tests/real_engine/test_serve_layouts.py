@@ -5,6 +5,7 @@ Each test starts the sample's own server from the artifact and holds the grade a
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import sys
 import time
@@ -12,7 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from pytest_dockerlab import sandbox
+from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.engine.connect import connect
+from pytest_dockerlab.engine.docker import DockerEngine
+from pytest_dockerlab.engine.labels import run_labels
 from pytest_dockerlab.images.standins import ensure
 
 spec = importlib.util.spec_from_file_location("real_engine_samples", Path(__file__).with_name("samples.py"))
@@ -23,7 +28,8 @@ sys.modules[spec.name] = samples
 spec.loader.exec_module(samples)
 
 pytestmark = [pytest.mark.engine, pytest.mark.images]
-NAMES = sorted(path.parent.name for path in samples.SAMPLES.glob("*/expected.toml"))
+KINDS = ("good-serve-", "bad-serve-", "cheat-")  # other tests have samples of theirs in the same folder
+NAMES = sorted(path.name for path in samples.SAMPLES.iterdir() if path.name.startswith(KINDS))
 PROVEN = [name for name in NAMES if "[provenance]" in (samples.SAMPLES / name / "expected.toml").read_text()]
 
 
@@ -65,7 +71,7 @@ def test_serving_sample_gets_its_stated_outcomes(name, trained, tmp_path):
         pictures = list((store.folder / "digits").glob("q*-is-*-got-*.png"))
         assert len(pictures) == 50
         assert (store.folder / "digits.png").stat().st_size > 5000
-        assert (store.folder / "serve-prediction.json").stat().st_size >= 1
+        assert (store.folder / "serve-prediction.txt").stat().st_size >= 1
 
 
 @pytest.mark.usefixtures("own_runs")
@@ -76,3 +82,20 @@ def test_answers_follow_a_permutation_of_the_artifact_or_are_found_out(name, tra
     assert (found.id, found.outcome.value) == ("provenance", sample.expected["provenance"]["outcome"]), found.message
     assert sample.expected["provenance"]["message"] in found.message
     assert not (store.folder / "artifact-permuted.bin").exists()
+
+
+def test_the_client_holds_a_host_name_that_resolves(lab_images):
+    spec = dataclasses.replace(
+        sandbox.client("dockerlab/client:latest", run_labels("test-hostname", "client"), 60),
+        hostname="dockerlab",
+        extra_hosts={"dockerlab": "127.0.0.1"},
+    )
+    with DockerEngine() as engine:
+        container = engine.create(spec)
+        try:
+            assert engine.start(container) is None
+            code = "import socket; print(socket.gethostname(), socket.gethostbyname(socket.gethostname()))"
+            done = engine.exec(container, ("python3", "-I", "-c", code), b"", Deadline.after(20), 1000)
+        finally:
+            engine.remove(container)
+    assert done.stdout.split() == [b"dockerlab", b"127.0.0.1"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from pytest_dockerlab.context import MTIME, real
@@ -56,6 +56,18 @@ def read(context: RunContext, name: str) -> bytes:
     if len(data) > context.assignment.spec.limits.context:
         raise BadFile(f"{name} is bigger than a build context may be.")
     return data
+
+
+def read_all(context: RunContext, names: Iterable[str]) -> dict[str, bytes]:
+    """Return files of the submission by name; together they are no bigger than a build context may be."""
+    found: dict[str, bytes] = {}
+    left = int(context.assignment.spec.limits.context)
+    for name in names:
+        found[name] = read(context, name)
+        left -= len(found[name])
+        if left < 0:
+            raise BadFile(f"The files that serving needs are bigger than a build context may be, from {name} on.")
+    return found
 
 
 def put(context: RunContext, container: str, files: Mapping[str, Path | bytes], writable: tuple[str, ...] = ()) -> None:

@@ -148,11 +148,10 @@ def _triton(context: RunContext, layout: Layout, model: Model) -> Plan | Serving
     if layout.dockerfile is not None:
         folder = layout.context or "."
         return _built(context, layout, model, parts(model.fact.kind, model.file, _within(target, folder)))
-    files: dict[str, Path | bytes] = {}
     prefix = "" if layout.model_repository == "." else f"{layout.model_repository}/"
-    for name in context.submission.files(MAX_FILES):
-        if name.startswith(prefix):
-            files[name.removeprefix(prefix)] = harness.read(context, name)
+    names = [name for name in context.submission.files(MAX_FILES) if name.startswith(prefix)]
+    files: dict[str, Path | bytes] = {}
+    files |= {name.removeprefix(prefix): data for name, data in harness.read_all(context, names).items()}
     files |= parts(model.fact.kind, model.file, target.removeprefix(prefix))
     tag = harness.image(context, "triton")
     if STANDIN in context.image(tag).labels:  # it has the Python backend only
@@ -211,7 +210,8 @@ def _archive(context: RunContext, layout: Layout, model: Model, tag: str | None)
         )
     name = context.submission.file.serve.model or context.assignment.spec.serve.model
     sources = [one for one in (layout.handler, layout.model_file, *layout.extra_files) if one]
-    files: dict[str, Path | bytes] = {posixpath.basename(one): harness.read(context, one) for one in sources}
+    files: dict[str, Path | bytes] = {}
+    files |= {posixpath.basename(one): data for one, data in harness.read_all(context, sources).items()}
     own = context.submission.file.serve.artifact
     serialized = posixpath.basename(own) if own else model.name
     files |= parts(model.fact.kind, model.file, serialized)

@@ -67,6 +67,7 @@ def graded(name, trained, tmp_path, extra=None):
 def test_serving_sample_gets_its_stated_outcomes(name, trained, tmp_path):
     sample, result, store = graded(name, trained, tmp_path)
     samples.check(result, sample.expected)
+    assert sample.expected.get("log", "") in (store.folder / "serve.log").read_text()
     if result.checks[-1].outcome.value != "blocked":
         pictures = list((store.folder / "digits").glob("q*-is-*-got-*.png"))
         assert len(pictures) == 50

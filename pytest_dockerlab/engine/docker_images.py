@@ -55,7 +55,7 @@ class DockerImages:
                 storage_driver=str(info.get("Driver", "")),
                 cgroup_version=str(info.get("CgroupVersion", "")),
                 cgroup_driver=str(info.get("CgroupDriver", "")),
-                builder=classic.NAME if podman or not buildx.buildx_version() else buildx.NAME,
+                builder=_builder(podman, str(version.get("ApiVersion", ""))),
                 local=self.host.startswith("unix://"),
                 raw=info,
             )
@@ -76,7 +76,10 @@ class DockerImages:
         if syntax and self.info().name != "Podman":
             raise InfraError(
                 f"The Dockerfile uses {syntax}, which the classic builder would build wrongly.",
-                fix="Install BuildKit's client on this machine: the package docker-buildx (or docker-buildx-plugin).",
+                fix=(
+                    "Use Engine 23.0 or newer, with BuildKit's client on this machine: the package docker-buildx (or "
+                    "docker-buildx-plugin)."
+                ),
             )
         before = {name: self.image(name) for name in request.replaced}
         try:
@@ -114,3 +117,10 @@ class DockerImages:
         """Remove an image and its untagged parents."""
         with engine_errors(f"removing the image {name}"), contextlib.suppress(NotFound):
             self._api.remove_image(name, force=True)
+
+
+def _builder(podman: bool, api_version: str) -> str:
+    """Return the builder to use. Before Engine 23.0 (API 1.42) BuildKit knows no named contexts, heredocs or --link."""
+    major, _, minor = api_version.partition(".")
+    old = major.isdigit() and minor.isdigit() and (int(major), int(minor)) < (1, 42)
+    return classic.NAME if podman or old or not buildx.buildx_version() else buildx.NAME

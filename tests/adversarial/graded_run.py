@@ -32,7 +32,7 @@ def main() -> None:
     folder, builder = Path(sys.argv[2]), sys.argv[3]
     assignment = Assignment.load(sys.argv[1])
     submission = Submission.load(folder, assignment.spec.limits)
-    settings = Settings(submission=folder, gpu="none", runtime=sys.argv[4], given=frozenset({"gpu"}))
+    settings = Settings(submission=folder, gpu="none", runtime=sys.argv[4], fresh=True, given=frozenset({"gpu"}))
     started = time.monotonic()
     found = grade(submission, assignment, settings, Classic if builder == classic.NAME else DockerEngine)
     told = {

@@ -122,7 +122,7 @@ def runtimes(machine: Machine) -> list[Finding]:
     names = sorted(name for name in machine.info.get("Runtimes") or {} if not name.startswith("io.containerd."))
     seen = f"{', '.join(names) or 'unknown'} (default: {machine.info.get('DefaultRuntime') or '?'})"
     if "runsc" in names:
-        return [ok("runtimes", f"{seen}; training runs under gVisor")]
+        return [ok("runtimes", f"{seen}; gVisor (runsc) can be chosen: --dockerlab-runtime runsc")]
     if machine.environ.get("DOCKERLAB_RUNTIME") == "runsc":
         fix = "Install gVisor (https://gvisor.dev/docs/user_guide/install/), or unset DOCKERLAB_RUNTIME."
         return [fail("runtimes", f"{seen}; DOCKERLAB_RUNTIME asks for runsc, which is not here", fix)]

@@ -249,7 +249,7 @@ def test_runtimes() -> None:
     plain = one(engine.runtimes, machine())
     assert plain.status is Status.OK
     assert plain.message.startswith("runc (default: runc)")
-    assert "under gVisor" in one(engine.runtimes, machine({"Runtimes": {"runc": {}, "runsc": {}}})).message
+    assert "--dockerlab-runtime runsc" in one(engine.runtimes, machine({"Runtimes": {"runc": {}, "runsc": {}}})).message
     asked = one(engine.runtimes, machine(environ={"DOCKERLAB_RUNTIME": "runsc"}))
     assert asked.status is Status.FAIL
 

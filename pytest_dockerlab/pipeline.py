@@ -32,6 +32,7 @@ from pytest_dockerlab.stages import provenance as provenance_stage
 from pytest_dockerlab.stages import serve as serve_stage
 from pytest_dockerlab.stages import train as train_stage
 from pytest_dockerlab.stages.context import RunContext
+from pytest_dockerlab.store import RunStore
 
 Fact = TypeVar("Fact")
 
@@ -175,19 +176,16 @@ class Pipeline:
             self._context.close()
 
 
-def stored_facts(context_free_store: object) -> dict[str, object]:
+def stored_facts(store: RunStore) -> dict[str, object]:
     """Return the facts that an earlier run of the same key left."""
-    from pytest_dockerlab.store import RunStore
-
-    assert isinstance(context_free_store, RunStore)
     facts: dict[str, object] = {}
     for name, kind in KINDS.items():
-        fact = context_free_store.load(name, kind)
+        fact = store.load(name, kind)
         if fact is None:
             break
         facts[name] = fact
     artifact = facts.get("artifact")
-    if isinstance(artifact, Artifact) and artifact.file and not context_free_store.file(artifact_stage.FILE).is_file():
+    if isinstance(artifact, Artifact) and artifact.file and not store.file(artifact_stage.FILE).is_file():
         for name in ("train", "loss", "artifact", "serve", "predict", "provenance"):
             facts.pop(name, None)
     return facts

@@ -17,7 +17,7 @@ from pytest_dockerlab.engine.guard import guard_for
 from pytest_dockerlab.engine.labels import new_run_id
 from pytest_dockerlab.engine.reaper import reap
 from pytest_dockerlab.errors import Blocked, DockerLabError, InfraError, StudentError, UsageError
-from pytest_dockerlab.facts import Environment
+from pytest_dockerlab.facts import Environment, LossCurve
 from pytest_dockerlab.observer import Observer, Silent
 from pytest_dockerlab.pipeline import KINDS, Pipeline, stored_facts
 from pytest_dockerlab.results import Grade
@@ -26,8 +26,10 @@ from pytest_dockerlab.stages.accelerator import AcceleratorPlan
 from pytest_dockerlab.stages.context import RunContext
 from pytest_dockerlab.store import RunStore, run_key
 from pytest_dockerlab.submission import Submission
+from pytest_dockerlab.train.sparkline import sparkline
 
 LOCK_WAIT_S = 30.0
+SPARKS = 24  # characters of the loss curve in the terminal
 
 # Which checks have to pass before a fact is made. The order of the table is the order of the stages.
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -104,9 +106,10 @@ class Grading:
         fact: object = getattr(self.pipeline, name)()
         if first:
             judgement = self.judge(name, fact)
+            shape = f"  {sparkline(fact.values(), SPARKS)}" if isinstance(fact, LossCurve) else ""
             self.observer.end(
                 name,
-                judgement.message,
+                judgement.message + shape,
                 ok=judgement.passed,
                 seconds=self.pipeline.seconds.get(name, 0.0),
                 reused=name in self.pipeline.reused,

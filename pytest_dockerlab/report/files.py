@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_dockerlab.errors import InfraError
+from pytest_dockerlab.facts import LossCurve
 from pytest_dockerlab.store import write_atomic
 
 if TYPE_CHECKING:
@@ -26,7 +28,20 @@ def write_files(grade: Grade, settings: Settings) -> None:
     if settings.results is not None:
         write_atomic(settings.results, data)
     if settings.report is not None:
+        _plot(grade)
         copy_report(grade.folder, settings.report)
+
+
+def _plot(grade: Grade) -> None:
+    """Draw the loss curve for the report, where the extra `plot` is installed: nobody needs it for a grade."""
+    curve = grade.facts.get("loss")
+    if not isinstance(curve, LossCurve) or not curve.points or find_spec("matplotlib") is None:
+        return
+    from pytest_dockerlab.train import plot, trend
+
+    verdict = trend.judge(curve)
+    write_atomic(grade.folder / "loss.svg", plot.plot_svg(curve, verdict))
+    write_atomic(grade.folder / "loss.png", plot.plot_png(curve, verdict))
 
 
 def copy_report(source: Path, target: Path) -> None:

@@ -15,7 +15,7 @@ from pytest_dockerlab.data.mnist import DataSet, ensure_mnist
 from pytest_dockerlab.engine.base import ImageConfig, Mount
 from pytest_dockerlab.engine.watch import Watch
 from pytest_dockerlab.facts import Artifact, Ended, Finding, ImageBuild, IntegrityFacts, LossCurve, TrainingRun
-from pytest_dockerlab.stages import artifact
+from pytest_dockerlab.stages import artifact, metrics
 from pytest_dockerlab.stages.context import RunContext
 
 LOG = "train.log"
@@ -84,10 +84,13 @@ def run(context: RunContext, build: ImageBuild) -> tuple[TrainingRun, LossCurve,
             # Rule 1: what the run cost is on disk before anything else is asked of its container.
             context.store.save("train", fact)
             context.store.save("loss", curve)
+            told = metrics.best(context, container, curve)
+            if told is not curve:
+                context.store.save("loss", told)
             found = artifact.run(context, container, probe, image, tag) if fact.ok else None
             if found is not None:
                 found = _with_findings(context, fact, curve, found, data)
-    return fact, curve, found
+    return fact, told, found
 
 
 @contextlib.contextmanager

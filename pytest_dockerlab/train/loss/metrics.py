@@ -33,6 +33,11 @@ _EPOCHS = ("epoch", "epochs")
 Row = Mapping[str, Any]
 
 
+def is_metrics_file(path: str) -> bool:
+    """Whether a file's name says that a logger wrote it."""
+    return any(fits(path) for fits, _ in _KINDS)
+
+
 def read_metrics(files: Mapping[str, bytes]) -> LossCurve | None:
     """Return the curve of the most trusted file that holds a training loss, else one that holds any loss."""
     spare: LossCurve | None = None

@@ -12,6 +12,7 @@ import click
 from pytest_dockerlab import __version__
 from pytest_dockerlab.engine.signals import orderly_termination
 from pytest_dockerlab.errors import DockerLabError, InfraError
+from pytest_dockerlab.report.escape import workflow_text
 
 # As pytest's own: 2 interrupted, 4 used wrongly; 10 is ours: infrastructure, no grade.
 EXIT_INTERRUPTED, EXIT_USAGE, EXIT_INFRA = 2, 4, 10
@@ -80,7 +81,7 @@ def _told(error: Exception) -> int:
     if isinstance(error, click.Abort):
         click.echo("interrupted", err=True)
         return EXIT_INTERRUPTED
-    click.echo(f"error: {error}", err=True)
+    click.echo(workflow_text(f"error: {error}"), err=True)
     return EXIT_INFRA if isinstance(error, InfraError) else EXIT_USAGE
 
 

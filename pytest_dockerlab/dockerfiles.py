@@ -27,10 +27,11 @@ def parse(text: str) -> Parsed:
         structure = parser.structure
         names = [str(name) for name in parser.parent_images]
     except (ValueError, IndexError, KeyError, TypeError):
-        return Parsed((), 0, has_from=bool(re.search(r"^\s*FROM\s+\S", text, re.I | re.M)))
+        return Parsed((), 0, has_from=bool(re.search(r"^[ \t]*FROM[ \t]+\S", text, re.I | re.M)))
     real = [item for item in structure if item["instruction"] != "COMMENT"]
     froms = [item["value"] for item in real if item["instruction"] == "FROM"]
-    stages = {match[1].lower() for value in froms if (match := re.search(r"\s+AS\s+(\S+)\s*$", value, re.I))}
+    words = [value.split() for value in froms]
+    stages = {parts[-1].lower() for parts in words if len(parts) >= 3 and parts[-2].upper() == "AS"}
     bases = [name for name in dict.fromkeys(names) if name.lower() not in stages and name != "scratch"]
     return Parsed(tuple(bases), len(real), bool(froms))
 

@@ -278,6 +278,7 @@ class Provenance:
     followed: int = 0  # answers that went where the permutation sends them
     unmoved: int = 0  # answers that stayed what they were: not from this artifact
     compared: int = 0  # digits that were answered readably both times
+    asked: int = 0  # digits that were asked the second time
     log: str | None = None
 
 

@@ -167,7 +167,10 @@ def data_targets(workdir: str) -> list[str]:
     home = PurePosixPath("/" + workdir.strip("/"))
     targets = [home.parent / "data", home / "data", PurePosixPath("/data")]
     chosen = [target for target in dict.fromkeys(targets) if target != home and target not in home.parents]
-    return [str(target) for target in chosen]
+    # The kernel's folders take no mounts, and a colon would end the target in the engine's way of writing a bind.
+    return [
+        str(target) for target in chosen if target.parts[1] not in ("proc", "sys", "dev") and ":" not in str(target)
+    ]
 
 
 def data_mounts(folder: Path, targets: list[str]) -> tuple[Mount, ...]:

@@ -17,6 +17,7 @@ from pytest_dockerlab.engine.signals import orderly_termination
 from pytest_dockerlab.errors import Blocked, DockerLabError, UsageError
 from pytest_dockerlab.grade import Grading, outcome_of
 from pytest_dockerlab.progress import PytestProgress
+from pytest_dockerlab.report.escape import workflow_text
 from pytest_dockerlab.results import EXIT_NO_GRADE, Grade
 from pytest_dockerlab.settings import Settings, resolve
 from pytest_dockerlab.submission import FILE, Submission
@@ -33,8 +34,8 @@ def register(config: pytest.Config) -> None:
     """Resolve the options and register the plugin; raises `pytest.UsageError` for wrong ones."""
     try:
         session = DockerLabSession.from_config(config)
-    except UsageError as error:
-        raise pytest.UsageError(str(error)) from None
+    except DockerLabError as error:
+        raise pytest.UsageError(workflow_text(str(error))) from None
     config.pluginmanager.register(session, NAME)
     stack = ExitStack()
     stack.enter_context(orderly_termination())
@@ -161,7 +162,7 @@ class DockerLabSession:
             report.outcome = "skipped"
             report.longrepr = (str(item.path), 0, f"blocked: the check {error.by!r} has to pass first")
         elif isinstance(error, DockerLabError):
-            report.longrepr = str(error)
+            report.longrepr = workflow_text(str(error))  # a student's words must not command a CI runner
         return report
 
     def _record(self, item: pytest.Item, check_id: str, call: pytest.CallInfo[None]) -> None:

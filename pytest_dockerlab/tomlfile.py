@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import sys
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-MAX_BYTES = 256 * 1024  # a submission's file is hostile input; an honest one has a few hundred bytes
+MAX_BYTES = 32 * 1024  # a submission's file is hostile input; an honest one has a few hundred bytes
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -31,6 +32,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: over {MAX_BYTES // 1024} KiB, which is no configuration file")
     try:
         return tomllib.loads(data.decode("utf-8"))
+    except RecursionError as error:
+        raise UsageError(f"{path}: nested far too deeply for a configuration file") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not UTF-8 (byte {error.start})", fix="Save the file as UTF-8.") from error
     except tomllib.TOMLDecodeError as error:
@@ -46,6 +49,8 @@ def validate(path: Path, tables: dict[str, Any], model: type[Model]) -> Model:
     """Validate tables that were read from `path`."""
     try:
         return model.model_validate(tables)
+    except RecursionError as error:
+        raise UsageError(f"{path}: nested far too deeply for a configuration file") from error
     except ValidationError as error:
         lines = [f"{path}: {len(error.errors())} wrong setting{'s' if len(error.errors()) > 1 else ''}"]
         lines += [f"  {_place(item['loc'])}: {_sentence(dict(item), model)}" for item in error.errors()[:10]]
@@ -61,7 +66,7 @@ def _place(location: tuple[int | str, ...]) -> str:
 
 def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
     kind, context = item["type"], item.get("ctx") or {}
-    given = repr(item.get("input"))[:80]
+    given = reprlib.repr(item.get("input"))[:80]  # bounded in depth, too
     if kind == "missing":
         return "this key has to be there"
     if kind == "extra_forbidden":

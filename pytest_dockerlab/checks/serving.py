@@ -60,6 +60,7 @@ def predict(fact: Predictions, assignment: Assignment) -> Judgement:
     return passed(sentence, "predict.json", "digits.png", notes=notes)
 
 
+COMPARED = 0.8  # of the digits that were asked again, so many have to be answered
 FOLLOWED = 0.9  # honest servers follow all of them, but for digits between two and an unsteady machine
 FROM_ARTIFACT = "Serve the model file that the training wrote, and no other that is in the image."
 
@@ -67,11 +68,11 @@ FROM_ARTIFACT = "Serve the model file that the training wrote, and no other that
 def provenance(fact: Provenance) -> Judgement:
     """The answers come from the artifact: they follow when the rows of its last layer are permuted."""
     if fact.state == "not_checked":
-        # Nobody's fault, and said: an instructor who needs the proof asks for a format that can be permuted.
-        return passed(
+        # No evidence is no pass: the format is the student's choice, and avoiding the check must not earn its points.
+        return failed(
             f"Not checked: {fact.detail}.",
+            "Save the weights in a format that can be looked into: torch.save(model.state_dict(), …) or safetensors.",
             "provenance.json",
-            notes=(f"The provenance was not checked: {fact.detail}.",),
         )
     if fact.state == "not_ready":
         return failed(
@@ -81,7 +82,7 @@ def provenance(fact: Provenance) -> Judgement:
             "provenance.json",
         )
     seen = f"{fact.followed} of {fact.compared} answers followed when the rows of {fact.layer} were permuted"
-    if fact.compared and fact.followed >= FOLLOWED * fact.compared:
+    if fact.compared >= COMPARED * fact.asked > 0 and fact.followed >= FOLLOWED * fact.compared:
         return passed(f"The answers come from the artifact: {seen}.", "provenance.json", fact.log)
     still = f"; {fact.unmoved} stayed the same" if fact.unmoved else ""
     return failed(

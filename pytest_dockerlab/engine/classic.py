@@ -28,11 +28,11 @@ STEP = re.compile(r"step \d+/\d+ ?:", re.I)  # Docker writes `Step 1/3 : RUN x`,
 
 # What the classic builder does not refuse, or refuses with words that mislead: a heredoc "succeeds" and runs nothing.
 BUILDKIT_ONLY = (
-    ("a heredoc (`<<EOF`)", re.compile(r"^\s*(RUN|COPY|ADD)\b[^\n]*\s\d*<<-?[\"']?\w", re.I | re.M)),
-    ("`RUN --mount`", re.compile(r"^\s*RUN\s[^\n]*--mount=", re.I | re.M)),
-    ("`RUN --network` or `--security`", re.compile(r"^\s*RUN\s+--(network|security)=", re.I | re.M)),
-    ("`COPY --link`", re.compile(r"^\s*(COPY|ADD)\s[^\n]*--link\b", re.I | re.M)),
-    ("`COPY --parents` or `--exclude`", re.compile(r"^\s*(COPY|ADD)\s[^\n]*--(parents|exclude)\b", re.I | re.M)),
+    ("a heredoc (`<<EOF`)", re.compile(r"^[ \t]*(RUN|COPY|ADD)\b[^\n]*\s\d*<<-?[\"']?\w", re.I | re.M)),
+    ("`RUN --mount`", re.compile(r"^[ \t]*RUN\s[^\n]*--mount=", re.I | re.M)),
+    ("`RUN --network` or `--security`", re.compile(r"^[ \t]*RUN\s+--(network|security)=", re.I | re.M)),
+    ("`COPY --link`", re.compile(r"^[ \t]*(COPY|ADD)\s[^\n]*--link\b", re.I | re.M)),
+    ("`COPY --parents` or `--exclude`", re.compile(r"^[ \t]*(COPY|ADD)\s[^\n]*--(parents|exclude)\b", re.I | re.M)),
 )
 QUOTED = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'")
 

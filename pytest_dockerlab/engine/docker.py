@@ -30,12 +30,23 @@ from pytest_dockerlab.engine.base import (
 from pytest_dockerlab.engine.docker_images import DockerImages
 from pytest_dockerlab.engine.exec import run_exec
 from pytest_dockerlab.engine.labels import RUN
-from pytest_dockerlab.errors import EngineUnavailable, InfraError
+from pytest_dockerlab.errors import EngineUnavailable, InfraError, StudentError
 
 # The log that the engine keeps is only a second copy (ours is pumped live), so it is small: a container that writes
 # 2 MB of "y\n" makes a json log of 72 MB.
 LOG_CONFIG = LogConfig(type="json-file", config={"max-size": "10m", "max-file": "1"})
 SETTLE_S = 2.0  # how long Podman may take to say how a container ended
+
+
+@contextlib.contextmanager
+def _command_missing() -> Iterator[None]:
+    """Tell an image without CMD and ENTRYPOINT from a fault of the engine's."""
+    try:
+        yield
+    except InfraError as error:
+        if "no command specified" in str(error).lower():
+            raise StudentError("The image has no command to run.", fix="Add a CMD to the Dockerfile.") from error
+        raise
 
 
 class DockerEngine(DockerImages):
@@ -48,7 +59,7 @@ class DockerEngine(DockerImages):
 
     def create(self, spec: ContainerSpec, name: str | None = None) -> str:
         """Create from a spec, with nothing added to it."""
-        with engine_errors(f"creating a container of {spec.image}"):
+        with _command_missing(), engine_errors(f"creating a container of {spec.image}"):
             made = self._api.create_container(
                 image=spec.image,
                 name=name,
@@ -131,6 +142,10 @@ class DockerEngine(DockerImages):
                     "exec format error",
                     "is a directory",
                     "unable to find user",
+                    "unable to find group",
+                    "not a directory",
+                    "argument list too long",
+                    "too many levels of symbolic links",
                 )
             ):
                 return words

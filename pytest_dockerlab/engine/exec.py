@@ -51,8 +51,12 @@ def _talk(
         wait_to_write = [connection] if left else []
         readable, writable, _ = select.select([connection], wait_to_write, [], min(1.0, deadline.remaining_s))
         if writable:
-            with contextlib.suppress(BlockingIOError):
+            try:
                 left = left[connection.send(left[:PIECE]) :]
+            except BlockingIOError:
+                pass
+            except (BrokenPipeError, ConnectionResetError):  # nobody reads any more; what was written still counts
+                left = memoryview(b"")
             if not left:
                 with contextlib.suppress(OSError):  # TLS has no half-close; our client also reads a length
                     connection.shutdown(socket.SHUT_WR)
@@ -61,6 +65,8 @@ def _talk(
                 data = connection.recv(PIECE)
             except BlockingIOError:
                 continue
+            except ConnectionResetError:
+                return True, False
             if not data:
                 return True, False
             received += data

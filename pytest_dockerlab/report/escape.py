@@ -121,7 +121,7 @@ def csv_text(text: str) -> str:
     return "'" + text if _FORMULA.match(text) else text
 
 
-_COMMAND_AT_START = re.compile(r"^((?:\s|\x1b\[[0-9;]*m)*):(?=:)", re.MULTILINE)
+_COMMAND_AT_START = re.compile(r"^((?:[^\S\n]|\x1b\[[0-9;]*m)*):(?=:)", re.MULTILINE)
 
 
 def no_commands(text: str) -> str:

@@ -49,6 +49,9 @@ class ServingDockerfile:
         return []
 
 
+MAX_VALUE, MAX_LINE, MAX_FILLED = 1024, 64 * 1024, 64  # so that a filled line has at most 128 KiB
+
+
 def scan(text: str) -> ServingDockerfile:
     """Read a Dockerfile, ARG and ENV defaults filled in."""
     variables: dict[str, str] = {}
@@ -60,7 +63,7 @@ def scan(text: str) -> ServingDockerfile:
         word, value = word.upper(), _fill(value.strip(), variables)
         if word in ("ARG", "ENV"):
             for key, given in re.findall(r"(\w+)=(\"[^\"]*\"|'[^']*'|\S*)", value):
-                variables[key] = given.strip("\"'")
+                variables[key] = given.strip("\"'")[:MAX_VALUE]
         elif word == "FROM":
             bases.append(value)
         elif word in ("COPY", "ADD"):
@@ -102,7 +105,8 @@ def _fill(value: str, variables: dict[str, str]) -> str:
         name, default = match.group(1) or match.group(3), match.group(2)
         return variables.get(name, default if default is not None else match.group(0))
 
-    return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}|\$(\w+)", one, value)
+    # `ENV b=$a$a`, `ENV c=$b$b`, …: each line doubles, so 40 lines would be a terabyte.
+    return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}|\$(\w+)", one, value[:MAX_LINE], count=MAX_FILLED)
 
 
 def _sources(value: str) -> list[str]:

@@ -79,7 +79,10 @@ class RunContext:
         """Remove a container now, unless containers are kept."""
         if self.settings.keep or container not in self._containers:
             return
-        self.engine.remove(container)
+        try:
+            self.engine.remove(container)
+        except InfraError:  # it stays on the list: what was seen must not be lost for it, and `close` tries again
+            return
         self._containers.remove(container)
 
     def build_image(

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from pytest_dockerlab import sandbox
 from pytest_dockerlab.assignment import MiB
+from pytest_dockerlab.errors import InfraError
 from pytest_dockerlab.facts import Artifact, Predictions, Provenance
 from pytest_dockerlab.serve import draw, permute
 from pytest_dockerlab.stages import artifact as artifact_stage
@@ -68,6 +69,7 @@ def run(context: RunContext, artifact: Artifact, before: Predictions) -> Provena
         followed=sum(becomes[was] == now for was, now in known),
         unmoved=sum(was == now for was, now in known),
         compared=len(known),
+        asked=len(after),
         log=running.log,
     )
 
@@ -88,7 +90,7 @@ def _permuted(context: RunContext, artifact: Artifact, order: list[int]) -> tupl
     with context.container(spec) as container:
         refused = context.engine.start(container)
         if refused is not None:
-            return None, f"our container does not start: {refused}"
+            raise InfraError(f"The container that permutes the model does not start: {refused}")
         done = context.engine.exec(
             container,
             ("python3", "-I", "-c", permute.BOOT, str(artifact.kind), "".join(map(str, order))),

@@ -195,9 +195,11 @@ def docker_engine() -> Iterator[DockerEngine]:
 @pytest.fixture(scope="session")
 def classic_engine() -> Iterator[DockerEngine]:
     """Docker as it is on a machine without buildx."""
-    with pytest.MonkeyPatch.context() as patch, DockerEngine() as engine:
-        patch.setattr(buildx, "buildx_version", lambda: None)
-        assert engine.info().builder == "classic"
+    with DockerEngine() as engine:
+        # Only while it is asked: a patch that lasts for the session would take buildx from every later test.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(buildx, "buildx_version", lambda: None)
+            assert engine.info().builder == "classic"
         yield engine
 
 

@@ -29,10 +29,7 @@ NEEDED_IMAGES = ("dockerlab/client:latest", "python:3.11-slim", "pytorch/pytorch
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the suite's own marker."""
     config.addinivalue_line("markers", "podman_lacks(point): what Podman's API can't do (tests/engine_contract)")
-
-
-def pytest_configure() -> None:
-    """Let Ctrl-C work in the children that tests start: a suite in the background of a shell is born ignoring SIGINT."""
+    # A suite in the background of a shell is born ignoring SIGINT, and so would be what the tests start.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -105,7 +105,7 @@ def test_a_dockerlab_toml_that_is_no_text(lab):
 
 def test_a_dockerlab_toml_that_is_huge(lab):
     lab.write("dockerlab.toml", "# x\n" * 100_000)
-    refused(lab, says=["256 KiB"])
+    refused(lab, says=["32 KiB"])
 
 
 def test_no_assignment_is_named(lab):

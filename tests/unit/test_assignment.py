@@ -135,7 +135,7 @@ def test_the_hash_follows_what_decides_a_grade(load, tmp_path):
     [
         (b"\xff\xfe", "not UTF-8"),
         (b"a = ", "no valid TOML"),
-        (b"#" * (300 * 1024), "over 256 KiB"),
+        (b"#" * (300 * 1024), "over 32 KiB"),
     ],
 )
 def test_files_that_are_no_toml(tmp_path, data, words):

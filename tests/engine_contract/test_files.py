@@ -14,13 +14,13 @@ from pytest_dockerlab.errors import InfraError
 
 def test_changes(rig):
     container = rig.ended(
-        "mkdir -p /work/out; echo 1 > /work/out/model.pt; echo 2 > /etc/hostname2; rm /bin/busybox2 2>/dev/null; :",
-        FakeProgram(files={"/work/out/model.pt": b"1\n", "/etc/hostname2": b"2\n"}),
+        "mkdir -p /lab/out; echo 1 > /lab/out/model.pt; echo 2 > /etc/hostname2; rm /bin/busybox2 2>/dev/null; :",
+        FakeProgram(files={"/lab/out/model.pt": b"1\n", "/etc/hostname2": b"2\n"}),
     )
     changes = dict(rig.engine.changes(container))
     assert changes["/work"] == "added"
-    assert changes["/work/out"] == "added"
-    assert changes["/work/out/model.pt"] == "added"
+    assert changes["/lab/out"] == "added"
+    assert changes["/lab/out/model.pt"] == "added"
     assert changes["/etc/hostname2"] == "added"
     assert changes["/etc"] == "modified"
 

@@ -18,7 +18,7 @@ def test_changes(rig):
         FakeProgram(files={"/lab/out/model.pt": b"1\n", "/etc/hostname2": b"2\n"}),
     )
     changes = dict(rig.engine.changes(container))
-    assert changes["/work"] == "added"
+    assert changes["/lab"] == "added"
     assert changes["/lab/out"] == "added"
     assert changes["/lab/out/model.pt"] == "added"
     assert changes["/etc/hostname2"] == "added"

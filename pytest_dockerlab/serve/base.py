@@ -55,6 +55,7 @@ REASONS = {
 
 TURN_S = 1.5  # how long one exec waits inside the container before the host looks at the container and its log again
 SEND = ("raw", "multipart", "json", "tensor")
+SILENT = ("refused", "timeout", "reset", "empty", "not_sent")  # the errors of `HttpAnswer` with nothing of an answer
 
 
 @dataclass(frozen=True)
@@ -218,12 +219,17 @@ def wait_for(
     """Ask again until an answer is what we wait for; ends early, with the cause, once there is no hope.
 
     The asking goes on inside the container, so it notices within 50 ms; every `TURN_S` the host looks at the log.
+    At the deadline it returns what was last seen of the server: a try that the deadline cut short shows nothing of it.
     """
     patience_s = TURN_S
+    last: HttpAnswer | None = None
     while True:
         # Longer from turn to turn: a first prediction can take seconds, and asking anew would queue up behind it.
         [answer] = line.client.send([replace(request, retry_s=TURN_S, timeout_s=patience_s)], deadline)
         patience_s = min(request.timeout_s, patience_s * 2)
+        if last is not None and deadline.passed and answer.error in ("timeout", "not_sent"):
+            answer = last
+        last = answer
         if until(answer):
             return answer, None
         cause = hopeless()

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.serve.base import (
+    SILENT,
     Asker,
     Line,
     Readiness,
@@ -44,7 +45,7 @@ class PlainHttp:
         )
 
         def settled(answer: HttpAnswer) -> bool:
-            return answer.error not in ("refused", "timeout", "reset", "empty") and answer.status not in (502, 503)
+            return answer.error not in SILENT and answer.status not in (502, 503)
 
         request = replace(asker.make(canary), retry_on=("refused", "reset", "empty", "502", "503"), id="canary")
         answer, cause = wait_for(line, request, deadline, settled, lambda: None)

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.serve.answers import EXPECTED
 from pytest_dockerlab.serve.base import (
+    SILENT,
     Asker,
     Line,
     Readiness,
@@ -231,7 +232,7 @@ class TorchServe:
         def settled(answer: HttpAnswer) -> bool:
             if answer.status == 503 and _message(answer)[1] != "Prediction failed":
                 return False
-            return answer.error not in ("refused", "timeout", "reset", "empty")
+            return answer.error not in SILENT
 
         def hopeless() -> Cause | None:
             return torchserve_cause(line.log_tail())

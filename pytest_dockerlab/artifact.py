@@ -1,157 +1,35 @@
 """Find the model file that a training run wrote, and fetch it: bounded, link-proof, never unpacked, never loaded.
 
-The engine's archive hands out links, FIFOs, devices and sparse zeros as they are, so the stream is read member by
-member and only a regular file of bounded size is kept. What is inside a pickle is nobody's business on the host.
-
-A SavedModel is a folder: its regular files become one tar archive of ours, under plain names.
+What is inside a pickle is nobody's business on the host. A SavedModel is a folder: its regular files become one tar
+archive of ours, under plain names.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
-import hashlib
-import io
+import heapq
+import shutil
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
 
-from pytest_dockerlab.engine.base import Engine, ImageConfig
-from pytest_dockerlab.errors import InfraError
+from pytest_dockerlab.engine.base import ImageConfig
+from pytest_dockerlab.engine.files import SAVED_MODEL, ContainerFiles, Retrieved
 from pytest_dockerlab.facts import Artifact, ArtifactCandidate
 from pytest_dockerlab.inspection import kind_of
 
-__all__ = ["Retrieved", "collect", "first_file", "kind_of", "parts", "retrieve"]
-
 MAX_CANDIDATES = 50
 MAX_NAME = 300
-MAX_LISTED = 20_000  # files of a volume that are looked at
-MAX_BEFORE = 128 << 20  # a quarter of what is read of an image's WORKDIR
-MAX_IN_FOLDER = 1000  # files of a SavedModel
-SAVED_MODEL = "saved_model.pb"
+MAX_BEFORE = 512 << 20  # bytes that are read of an image's WORKDIR
+READ_FACTOR = 4  # all candidates together are read for at most this many times what one artifact may have
 # What a system or a package manager writes is not what the training wrote.
 SYSTEM = ("/proc/", "/sys/", "/dev/", "/usr/", "/opt/conda/pkgs/", "/var/lib/", "/var/cache/")
 
 
-@dataclass(frozen=True)
-class Retrieved:
-    """One member of the engine's archive. `state` is "file", "link", "special", "folder", "too_big" or "missing"."""
-
-    state: str
-    bytes: int = 0
-    sha256: str | None = None
-    is_folder: bool = False  # a SavedModel, as a tar archive of ours
-
-
-class _Stream:
-    """The engine's chunks as the file that `tarfile` reads from, front to back."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._left = bytearray()
-
-    def read(self, size: int) -> bytes:
-        """Return `size` bytes, fewer only at the end."""
-        while len(self._left) < size:
-            piece = next(self._chunks, None)
-            if piece is None:
-                break
-            self._left += piece
-        taken = bytes(self._left[:size])
-        del self._left[:size]
-        return taken
-
-
-@contextlib.contextmanager
-def _archive(chunks: Iterator[bytes]) -> Iterator[tarfile.TarFile]:
-    """Open the engine's stream; close the connection afterwards, so that nobody sends what nobody reads."""
-    try:
-        with tarfile.open(fileobj=cast(Any, _Stream(chunks)), mode="r|") as archive:
-            yield archive
-    finally:
-        close = getattr(chunks, "close", None)
-        if close is not None:
-            close()
-
-
-def retrieve(
-    engine: Engine, container: str, path: str, limit: int, target: Path | None = None, *, look_only: bool = False
-) -> Retrieved:
-    """Copy one regular file out of a container; with no `target` only its hash is taken, `look_only` takes none.
-
-    At most `limit` bytes are read: a sparse file of a terabyte says its size in the archive's header, and is refused
-    before its first byte.
-    """
-    chunks = engine.read(container, path)
-    if chunks is None:
-        return Retrieved("missing")
-    try:
-        with _archive(chunks) as archive:
-            member = archive.next()
-            if member is None:
-                return Retrieved("missing")
-            if member.isdir():
-                return _folder(archive, limit, target) if not look_only else Retrieved("folder")
-            if member.issym() or member.islnk():
-                return Retrieved("link")
-            if not member.isreg():
-                return Retrieved("special")
-            if member.size > limit:
-                return Retrieved("too_big", member.size)
-            if look_only:
-                return Retrieved("file", member.size)
-            digest, done = hashlib.sha256(), 0
-            with target.open("wb") if target else io.BytesIO() as copy:
-                for piece in _pieces(archive, member):
-                    digest.update(piece)
-                    done += len(piece)
-                    if target:
-                        copy.write(piece)
-            if done != member.size:
-                raise InfraError("The engine stopped in the middle of a file.", fix="Grade again.")
-            return Retrieved("file", member.size, digest.hexdigest())
-    except tarfile.TarError:
-        return Retrieved("missing")
-
-
-def _pieces(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
-    source = archive.extractfile(member)
-    assert source is not None
-    while piece := source.read(1 << 18):
-        yield piece
-
-
-def _folder(archive: tarfile.TarFile, limit: int, target: Path | None) -> Retrieved:
-    """Copy the regular files of a folder into a tar archive of ours; links and the like are left behind."""
-    digest, total, found = hashlib.sha256(), 0, False
-    with target.open("wb") if target else io.BytesIO() as file, tarfile.open(fileobj=file, mode="w") as copy:
-        for count, member in enumerate(archive):
-            inside = PurePosixPath(*PurePosixPath(_text(member.name)).parts[1:])
-            if not member.isreg() or ".." in inside.parts or not inside.parts:
-                continue
-            total += member.size
-            if total > limit or count > MAX_IN_FOLDER:
-                return Retrieved("too_big", total)
-            found = found or str(inside) == SAVED_MODEL
-            data = b"".join(_pieces(archive, member))
-            digest.update(f"{inside}\0{len(data)}\0".encode() + data)
-            plain = tarfile.TarInfo(f"model/{inside}")
-            plain.size, plain.mode = len(data), 0o644
-            copy.addfile(plain, io.BytesIO(data))
-    return Retrieved("file", total, digest.hexdigest(), is_folder=True) if found else Retrieved("folder")
-
-
-def _text(name: str) -> str:
-    """Return a name as text that can be written anywhere: bytes that are not UTF-8 become question marks."""
-    return name.encode("utf-8", "replace").decode()
-
-
 def collect(
-    engine: Engine,
-    container: str,
-    image_probe: str,
+    run: ContainerFiles,
+    unused: ContainerFiles,
     image: ImageConfig,
     patterns: tuple[str, ...],
     limit: int,
@@ -159,35 +37,35 @@ def collect(
     *,
     require_new: bool = True,
 ) -> Artifact:
-    """Return the artifact that the run in `container` wrote, its bytes copied to `target`.
+    """Return the artifact that a run wrote, its bytes copied to `target`; no more than `limit` of them.
 
-    `image_probe` is a container of the same image that never ran: what it holds was there before the run. Of several
+    `unused` is a container of the same image that never ran: what it holds was there before the run. Of several
     files the earlier pattern wins, then the one nearest to the WORKDIR, then the name. Without `require_new` a file
-    that the image held is taken too, where the run wrote none.
+    that the image held is taken too, where the run wrote none. Raises `InfraError` once a deadline has passed.
     """
-    written = _written(engine, container, limit)
-    found = sorted(_matching(written, patterns), key=lambda path: _rank(path, patterns, image.workdir))
     candidates: list[ArtifactCandidate] = []
     chosen: Artifact | None = None
-    for path in found[:MAX_CANDIDATES]:
-        got = retrieve(engine, container, path, limit, None if chosen else target, look_only=chosen is not None)
+    left = READ_FACTOR * limit
+    for path, change in _written(run, patterns, limit, image.workdir).items():
+        look_only = chosen is not None or left <= 0
+        got = run.retrieve(path, limit, None if look_only else target, look_only=look_only)
         state = got.state
-        if got.state == "file" and chosen is not None:
+        if got.state == "file" and look_only:
             state = "other"
         elif got.state == "file" and got.bytes == 0:
             state = "empty"
         elif got.state == "file":
-            fresh = written[path] == "added"
-            before = Retrieved("missing") if fresh else retrieve(engine, image_probe, path, limit)
+            before = Retrieved("missing") if change == "added" else unused.retrieve(path, limit)
             state = "new" if before.state != "file" else "changed" if before.sha256 != got.sha256 else "unchanged"
+            left -= got.bytes + before.bytes
         candidates.append(ArtifactCandidate(path[:MAX_NAME], got.bytes, state))
         if chosen is None and (state in ("new", "changed") or (state == "unchanged" and not require_new)):
             chosen = _artifact(path, got, target, state)
     if chosen is None:
         known = {one.path for one in candidates}
-        candidates += [one for one in _in_image(engine, image_probe, image, patterns) if one.path not in known]
+        candidates += [one for one in _in_image(unused, image, patterns) if one.path not in known]
         for one in [] if require_new else [one for one in candidates if one.state == "in_image"]:
-            got = retrieve(engine, container, one.path, limit, target)
+            got = run.retrieve(one.path, limit, target)
             if got.state == "file":
                 chosen = _artifact(one.path, got, target, "in_image")
                 break
@@ -214,63 +92,49 @@ def parts(kind: str | None, file: Path, name: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     with tarfile.open(file, "r:") as archive:
         for number, member in enumerate(archive):
+            source = archive.extractfile(member)
+            assert source is not None
             path = file.with_name(f"{file.name}.{number}")
-            path.write_bytes(b"".join(_pieces(archive, member)))
+            with path.open("wb") as copy:
+                shutil.copyfileobj(source, copy)
             found[f"{name}/{member.name.removeprefix('model/')}"] = path
     return found
 
 
-def first_file(engine: Engine, container: str, path: str) -> str | None:
-    """Return the name of the first file or link under a folder, or `None` where the folder is empty or not there."""
-    chunks = engine.read(container, path)
-    if chunks is None:
-        return None
-    try:
-        with _archive(chunks) as archive:
-            return next((member.name for member in archive if not member.isdir()), None)
-    except tarfile.TarError:
-        return None
+def _written(run: ContainerFiles, patterns: tuple[str, ...], limit: int, workdir: str) -> dict[str, str]:
+    """Return what the run may have written and matches, and how it changed: the best first, `MAX_CANDIDATES` at most.
 
-
-def _written(engine: Engine, container: str, limit: int) -> dict[str, str]:
-    """Return what the run may have written and how: the container's diff, and all that is in its volumes.
-
-    A volume has no diff; what the image put there is told apart later, by its content.
+    Of a volume there is no list of changes; what the image put there is told apart later, by its content.
     """
-    written = {_text(path): change for path, change in engine.changes(container)}
-    for volume in engine.mounts(container):
-        for name, _ in _listed(engine, container, volume, limit):
-            written.setdefault(name, "modified")
-    return written
 
+    def rows() -> Iterator[tuple[str, str]]:
+        for path, change in run.changes():
+            name = _matching(path, patterns) if change != "deleted" else None
+            if name is not None:
+                yield name, change if name == path else "modified"
+        for volume in run.volumes():
+            for path, _ in run.listed(volume, READ_FACTOR * limit):  # the stream holds the contents too
+                name = _matching(path, patterns)
+                if name is not None:
+                    yield name, "modified"
 
-def _listed(engine: Engine, container: str, folder: str, limit: int) -> Iterator[tuple[str, int]]:
-    """Yield the paths and sizes of the files and links under a folder, as far as the bounds allow."""
-    chunks = engine.read(container, folder)
-    if chunks is None:
-        return
-    total = 0
-    with contextlib.suppress(tarfile.TarError), _archive(chunks) as archive:
-        for count, member in enumerate(archive):
-            if not member.isdir():
-                yield str(PurePosixPath(folder).parent / _text(member.name).lstrip("/")), member.size
-            total += member.size
-            if count >= MAX_LISTED or total > 4 * limit:  # the stream holds the contents too
-                return
-
-
-def _matching(written: dict[str, str], patterns: tuple[str, ...]) -> set[str]:
-    found = set()
-    for path, change in written.items():
-        if change == "deleted" or path.startswith(SYSTEM):
-            continue
-        name = PurePosixPath(path)
-        # A SavedModel goes by its folder's name, or by that of its main file.
-        if name.name == SAVED_MODEL and (_matches(name.parent.name, patterns) or _matches(name.name, patterns)):
-            found.add(str(name.parent))
-        elif name.name != SAVED_MODEL and _matches(name.name, patterns):
-            found.add(path)
+    # A folder comes by its own name and by that of its main file, which must not hide that it was added.
+    best = heapq.nsmallest(MAX_CANDIDATES, rows(), key=lambda row: (_rank(row[0], patterns, workdir), row[1]))
+    found: dict[str, str] = {}
+    for path, change in best:
+        found.setdefault(path, change)
     return found
+
+
+def _matching(path: str, patterns: tuple[str, ...]) -> str | None:
+    """Return the path, or the SavedModel that it is the main file of, where that is what is looked for."""
+    if path.startswith(SYSTEM):
+        return None
+    name = PurePosixPath(path)
+    # A SavedModel goes by its folder's name, or by that of its main file.
+    if name.name == SAVED_MODEL:
+        return str(name.parent) if _matches(name.parent.name, patterns) or _matches(name.name, patterns) else None
+    return path if _matches(name.name, patterns) else None
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
@@ -284,14 +148,12 @@ def _rank(path: str, patterns: tuple[str, ...], workdir: str) -> tuple[int, bool
     return next(matching, len(patterns)), not under_workdir, len(PurePosixPath(path).parts), path
 
 
-def _in_image(
-    engine: Engine, image_probe: str, image: ImageConfig, patterns: tuple[str, ...]
-) -> list[ArtifactCandidate]:
+def _in_image(unused: ContainerFiles, image: ImageConfig, patterns: tuple[str, ...]) -> list[ArtifactCandidate]:
     """Return model files that lay in the image's WORKDIR before the run: the likeliest mix-up, worth its own words."""
     if image.workdir == "/":
         return []
     found: list[ArtifactCandidate] = []
-    for path, size in _listed(engine, image_probe, image.workdir, MAX_BEFORE):
+    for path, size in unused.listed(image.workdir, MAX_BEFORE):
         if _matches(PurePosixPath(path).name, patterns):
             found.append(ArtifactCandidate(path[:MAX_NAME], size, "in_image"))
         if len(found) >= 5:

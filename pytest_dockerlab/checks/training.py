@@ -91,7 +91,7 @@ def train(fact: TrainingRun) -> Judgement:
             fact.log,
         )
     what, fix = ENDS[fact.ended]
-    why = f" {fact.error}" if fact.error and fact.ended is Ended.TIMED_OUT else ""
+    why = f" {fact.error}" if fact.error and fact.ended in (Ended.TIMED_OUT, Ended.DISK_LIMIT) else ""
     last = f" The last line of its output: {fact.log_tail[-1].strip()}" if fact.log_tail else ""
     return failed(f"The training {what} after {fact.seconds:.0f} s.{why}{_last_loss(fact)}{last}", fix, fact.log)
 

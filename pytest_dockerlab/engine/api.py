@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import ijson
 import requests
 import urllib3
 from docker.errors import APIError, DockerException, ImageNotFound
 
 from pytest_dockerlab.engine.base import ImageConfig, Usage
 from pytest_dockerlab.errors import DiskFull, EngineUnavailable, ImageUnavailable, InfraError
+
+# A connection that ends in the middle of an answer shows as any of these.
+BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, ijson.JSONError, OSError)
 
 
 @contextlib.contextmanager
@@ -29,7 +34,7 @@ def engine_errors(doing: str) -> Iterator[None]:
                 fix="Free some space: `dockerlab clean`, `docker system df`.",
             ) from error
         raise InfraError(f"The engine refused while {doing}: {words}") from error
-    except (requests.RequestException, urllib3.exceptions.HTTPError, DockerException, OSError) as error:
+    except (*BROKEN, DockerException) as error:
         raise EngineUnavailable(
             f"The engine went away while {doing} ({type(error).__name__}: {str(error)[:200]}).",
             fix="See that it runs (`docker info`), then grade again: nothing was lost.",

@@ -8,11 +8,11 @@ Every method raises `InfraError` (or a subclass) when the engine itself fails; w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.facts import BuildStep
@@ -215,8 +215,11 @@ class Engine(Protocol):
     def kill(self, container: str) -> None:
         """End it now (SIGKILL). Quiet where it has ended already."""
 
-    def changes(self, container: str) -> list[tuple[str, str]]:
-        """Return `(path, "added" | "modified" | "deleted")` for what differs from the image, folders too."""
+    def changes(self, container: str) -> Iterator[tuple[str, str]]:
+        """Yield `(path, "added" | "modified" | "deleted")` for what differs from the image, folders too.
+
+        As they come from the engine: millions take no memory here.
+        """
 
     def mounts(self, container: str) -> list[str]:
         """Return where its volumes are, whose files are in no `changes`; folders of the host are left out."""
@@ -224,13 +227,18 @@ class Engine(Protocol):
     def read(self, container: str, path: str) -> Iterator[bytes] | None:
         """Stream a path as a tar archive, links kept as they are; `None` where there is no such path."""
 
-    def put(self, container: str, folder: str, archive: bytes) -> None:
-        """Unpack a tar archive of ours into a folder of a container."""
+    def put(self, container: str, folder: str, archive: bytes | IO[bytes]) -> None:
+        """Unpack a tar archive of ours, or what is left to read of one, into a folder of a container."""
 
     def exec(
-        self, container: str, argv: tuple[str, ...], stdin: bytes, deadline: Deadline, max_output: int
+        self,
+        container: str,
+        argv: tuple[str, ...],
+        stdin: bytes | Iterable[bytes],
+        deadline: Deadline,
+        max_output: int,
     ) -> ExecResult:
-        """Run a command of ours inside a container of ours."""
+        """Run a command of ours inside a container of ours; pieces of `stdin` are taken as they are sent."""
 
     def remove(self, container: str) -> None:
         """Remove a container with its anonymous volumes, running or not. Quiet where it is gone."""

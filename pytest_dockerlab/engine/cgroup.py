@@ -7,8 +7,8 @@ What is bounded where:
 | | with a group | without one |
 | --- | --- | --- |
 | memory, processes | the assignment's `[limits]` | the machine's |
-| what one step writes | `limits.disk`, measured in the step's own layer, the build is ended over it | - |
-| free space of the disk | a build is ended below `MIN_FREE`: the machine's fault | same, where it is local |
+| what one step writes | `limits.disk` and `disk.MAX_FILES`, measured in its own layer; over it the build is ended | - |
+| free space of the disk | a build is ended below `disk.MIN_FREE`: the machine's fault | same, where it is local |
 | time, log | `timeouts.build`, `limits.log` | same |
 
 A `RUN --mount=type=cache` writes beside the layer: only the free space and the time end that. Steps that two builds
@@ -21,7 +21,6 @@ import contextlib
 import itertools
 import math
 import os
-import shutil
 import signal
 import socket
 import threading
@@ -32,7 +31,7 @@ from pathlib import Path
 
 from pytest_dockerlab.assignment import GiB, Limits
 from pytest_dockerlab.deadline import Deadline
-from pytest_dockerlab.engine import buildx
+from pytest_dockerlab.engine import buildx, disk
 from pytest_dockerlab.engine.base import BuildOutcome, BuildRequest, Engine, EngineInfo
 from pytest_dockerlab.engine.labels import pid_namespace, process_started
 from pytest_dockerlab.errors import DiskFull
@@ -41,8 +40,6 @@ PREFIX = "dockerlab-build-"
 UNIFIED = "unified"  # how cgroup v2's one hierarchy is called here
 LOOK_EVERY_S = 2.0
 REMOVE_S = 5.0  # an ended step's processes are gone within milliseconds; on a busy machine it takes longer
-MIN_FREE = GiB
-MAX_FILES = 1_000_000  # of a layer that are measured
 KILLED = "exit code: 137"
 
 _counter = itertools.count()
@@ -82,14 +79,17 @@ class Group:
         at_limit = _count(folder / "pids.peak") >= _count(folder / "pids.max") > 0
         return at_limit or _count(folder / "pids.events", "max") > 0
 
-    def written_bytes(self, limit: int) -> int:
-        """Return what the running steps have in their own layers; more than `limit` is not counted on."""
-        total = 0
+    def wrote_too_much(self, limit: int) -> str | None:
+        """Return what the running steps have too much of in their own layers: bytes or files."""
+        size = files = 0
         for layer in {upper for pid in self._a_pid_of_each() if (upper := _own_layer(pid)) is not None}:
-            total += _disk_use(layer, limit - total)
-            if total > limit:
-                break
-        return total
+            for taken in _disk_use(layer):
+                size, files = size + taken, files + 1
+                if size > limit:
+                    return f"more than {_size(limit)}"
+                if files > disk.MAX_FILES:
+                    return f"more than {disk.MAX_FILES:,} files"
+        return None
 
     def _a_pid_of_each(self) -> Iterator[int]:
         for folder, _, _ in os.walk(self._main("pids")):
@@ -131,15 +131,16 @@ def build(
     with group(info, limits) as ours:
         if ours is not None:
             request = replace(request, cgroup_parent=ours.name)
-        with _Watchdog(ours, _data_root(info), limits.disk, deadline) as watchdog:
+        with _Watchdog(ours, disk.data_root(info), limits.disk, deadline) as watchdog:
             outcome = engine.build(replace(request, memory_bytes=limits.memory), watchdog.deadline, on_output)
         if watchdog.disk_full:
             raise DiskFull(
-                "The engine's disk was nearly full while building, so the build was ended.",
+                "The engine's disk was nearly full while building, so the build was ended. "
+                f"{_size(watchdog.taken)} of it were taken meanwhile.",
                 fix="Free some space: `dockerlab clean`, `docker system df`, `docker builder prune`.",
             )
-        if watchdog.wrote_too_much:
-            error = f"the step wrote more than {_size(limits.disk)} to its disk, and was ended"
+        if watchdog.too_much is not None:
+            error = f"the step wrote {watchdog.too_much} to its disk, and was ended"
             return replace(outcome, ok=False, timed_out=False, error=error)
         if ours is not None and not outcome.ok and not outcome.timed_out:
             return replace(outcome, error=_named(ours, limits, outcome.error or ""))
@@ -158,28 +159,36 @@ def _named(ours: Group, limits: Limits, error: str) -> str:
 class _Watchdog:
     """Looks at the disk while a build runs. Its deadline is the given one, brought forward where a limit is met."""
 
-    def __init__(self, ours: Group | None, root: Path | None, disk: int, deadline: Deadline) -> None:
+    def __init__(self, ours: Group | None, root: Path | None, limit: int, deadline: Deadline) -> None:
         self._group = ours
         self._root = root
-        self._disk = disk
+        self._limit = limit
+        self._free = self._free_now()
         self._stop = threading.Event()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._look, name="dockerlab-build-disk", daemon=True)
-        self.wrote_too_much = False
+        self.too_much: str | None = None
         self.disk_full = False
+        self.taken = 0  # bytes of the engine's disk since the start, by whomever
         self.deadline = replace(deadline, clock=lambda: math.inf if self._stop.is_set() else deadline.clock())
 
     def _look(self) -> None:
         pause = LOOK_EVERY_S
         while not self._done.wait(pause):
             before = time.monotonic()
-            self.wrote_too_much = self._group is not None and self._group.written_bytes(self._disk) > self._disk
-            self.disk_full = not self.wrote_too_much and self._root is not None and _free(self._root) < MIN_FREE
-            if self.wrote_too_much or self.disk_full:
+            self.too_much = self._group.wrote_too_much(self._limit) if self._group is not None else None
+            free = self._free_now()
+            self.taken = max(0, self._free - free)
+            self.disk_full = self.too_much is None and free < disk.MIN_FREE
+            if self.too_much is not None or self.disk_full:
                 self._stop.set()
                 return
             # Measuring many files takes long: never spend more than about a fifth of the time on it.
             pause = max(LOOK_EVERY_S, 4 * (time.monotonic() - before))
+
+    def _free_now(self) -> int:
+        free = disk.free_bytes(self._root) if self._root is not None else None
+        return disk.MIN_FREE if free is None else free
 
     def __enter__(self) -> _Watchdog:
         if self._group is not None or self._root is not None:
@@ -320,35 +329,18 @@ def _own_layer(pid: int) -> Path | None:
     return None
 
 
-def _disk_use(folder: Path, limit: int) -> int:
-    """Return the bytes that a folder's files take on the disk; stops counting beyond `limit`."""
-    total, files, todo = 0, 0, [folder]
-    while todo and total <= limit and files < MAX_FILES:
-        try:
-            with os.scandir(todo.pop()) as entries:
-                for entry in entries:
-                    files += 1
-                    with contextlib.suppress(OSError):
-                        total += entry.stat(follow_symlinks=False).st_blocks * 512
-                        if entry.is_dir(follow_symlinks=False):
-                            todo.append(Path(entry.path))
-        except OSError:  # it went away
-            continue
-    return total
-
-
-def _data_root(info: EngineInfo) -> Path | None:
-    """Return the engine's data folder, where it is on this machine."""
-    root = Path(str(info.raw.get("DockerRootDir") or ""))
-    same = info.local and info.raw.get("KernelVersion") == os.uname().release
-    return root if same and root.is_absolute() and root.is_dir() else None
-
-
-def _free(folder: Path) -> int:
-    try:
-        return shutil.disk_usage(folder).free
-    except OSError:
-        return MIN_FREE
+def _disk_use(folder: Path) -> Iterator[int]:
+    """Yield the bytes that each file and folder below takes on the disk."""
+    todo = [folder]
+    while todo:
+        with contextlib.suppress(OSError), os.scandir(todo.pop()) as entries:  # what went away is no use of the disk
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    todo.append(Path(entry.path))
+                try:
+                    yield entry.stat(follow_symlinks=False).st_blocks * 512
+                except OSError:
+                    yield 0
 
 
 def _size(count: int) -> str:

@@ -6,13 +6,14 @@ Low-level calls only: the high-level `containers.run()` leaks a created containe
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import PurePosixPath
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import docker
+import ijson
 import requests
 import urllib3
 from docker.errors import APIError, NotFound
@@ -242,12 +243,21 @@ class DockerEngine(DockerImages):
             if not isinstance(error.__cause__, APIError) or error.__cause__.status_code not in (404, 409, 500):
                 raise
 
-    def changes(self, container: str) -> list[tuple[str, str]]:
-        """`docker diff`."""
-        kinds = {0: "modified", 1: "added", 2: "deleted"}
-        with engine_errors("listing what a container changed"):
-            rows = self._api.diff(container) or []
-        return [(str(row["Path"]), kinds[int(row["Kind"])]) for row in rows]
+    def changes(self, container: str) -> Iterator[tuple[str, str]]:
+        """`docker diff`, row by row: docker-py's own would hold all of them, several hundred bytes each."""
+        doing = "listing what a container changed"
+        api: Any = self._api
+        with engine_errors(doing):
+            response = api._get(api._url("/containers/{0}/changes", container), stream=True)
+            api._raise_for_status(response)
+
+        def rows() -> Iterator[tuple[str, str]]:
+            kinds = {0: "modified", 1: "added", 2: "deleted"}
+            with contextlib.closing(response), engine_errors(doing):
+                for row in ijson.items(response.raw, "item"):
+                    yield str(row["Path"]), kinds[int(row["Kind"])]
+
+        return rows()
 
     def mounts(self, container: str) -> list[str]:
         """Inspect, for its volumes: those that the image declares."""
@@ -257,21 +267,31 @@ class DockerEngine(DockerImages):
 
     def read(self, container: str, path: str) -> Iterator[bytes] | None:
         """`docker cp`, as a stream."""
-        with engine_errors(f"reading {PurePosixPath(path).name!r} from a container"):
+        doing = f"reading {PurePosixPath(path).name!r} from a container"
+        with engine_errors(doing):
             try:
                 stream, _ = self._api.get_archive(container, path, chunk_size=1 << 18)
             except NotFound:
                 return None
-        archive: Iterator[bytes] = iter(stream)
-        return archive
 
-    def put(self, container: str, folder: str, archive: bytes) -> None:
+        def chunks() -> Iterator[bytes]:
+            with engine_errors(doing):
+                yield from stream
+
+        return chunks()
+
+    def put(self, container: str, folder: str, archive: bytes | IO[bytes]) -> None:
         """`docker cp` the other way."""
         with engine_errors("writing into a container"):
             self._api.put_archive(container, folder, archive)
 
     def exec(
-        self, container: str, argv: tuple[str, ...], stdin: bytes, deadline: Deadline, max_output: int
+        self,
+        container: str,
+        argv: tuple[str, ...],
+        stdin: bytes | Iterable[bytes],
+        deadline: Deadline,
+        max_output: int,
     ) -> ExecResult:
         """`docker exec -i`."""
         with engine_errors("running a command of ours in a container"):

@@ -6,6 +6,7 @@ import contextlib
 import select
 import socket
 import struct
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pytest_dockerlab.deadline import Deadline
@@ -17,7 +18,12 @@ PIECE = 1 << 16
 
 
 def run_exec(
-    api: Any, container: str, argv: tuple[str, ...], stdin: bytes, deadline: Deadline, max_output: int
+    api: Any,
+    container: str,
+    argv: tuple[str, ...],
+    stdin: bytes | Iterable[bytes],
+    deadline: Deadline,
+    max_output: int,
 ) -> ExecResult:
     """Run `argv`, send `stdin`, close it, collect what comes back until the end, the deadline or `max_output` bytes."""
     made = api.exec_create(container, list(argv), stdin=True, stdout=True, stderr=True, tty=False)
@@ -25,7 +31,8 @@ def run_exec(
     connection: socket.socket = getattr(wrapped, "_sock", wrapped)
     streams = {STDOUT: bytearray(), STDERR: bytearray()}
     try:
-        ended, truncated = _talk(connection, stdin, streams, deadline, max_output)
+        pieces = (piece for piece in ((stdin,) if isinstance(stdin, bytes) else stdin) if piece)
+        ended, truncated = _talk(connection, pieces, streams, deadline, max_output)
     finally:
         with contextlib.suppress(OSError):
             wrapped.close()
@@ -41,11 +48,15 @@ def run_exec(
 
 
 def _talk(
-    connection: socket.socket, stdin: bytes, streams: dict[int, bytearray], deadline: Deadline, max_output: int
+    connection: socket.socket,
+    stdin: Iterator[bytes],
+    streams: dict[int, bytearray],
+    deadline: Deadline,
+    max_output: int,
 ) -> tuple[bool, bool]:
     """Write and read at once, so that neither side waits for the other; `(ended, truncated)`."""
     connection.setblocking(False)
-    left = memoryview(stdin)
+    left = memoryview(next(stdin, b""))
     received = bytearray()
     while not deadline.passed:
         wait_to_write = [connection] if left else []
@@ -56,7 +67,8 @@ def _talk(
             except BlockingIOError:
                 pass
             except (BrokenPipeError, ConnectionResetError):  # nobody reads any more; what was written still counts
-                left = memoryview(b"")
+                left, stdin = memoryview(b""), iter(())
+            left = left or memoryview(next(stdin, b""))
             if not left:
                 with contextlib.suppress(OSError):  # TLS has no half-close; our client also reads a length
                     connection.shutdown(socket.SHUT_WR)

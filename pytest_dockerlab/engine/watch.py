@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +12,9 @@ from pathlib import Path
 
 from pytest_dockerlab.assignment import Limits
 from pytest_dockerlab.deadline import Deadline
+from pytest_dockerlab.engine import disk
 from pytest_dockerlab.engine.base import Engine
+from pytest_dockerlab.engine.files import ContainerFiles
 from pytest_dockerlab.engine.logfile import CappedLog
 from pytest_dockerlab.errors import InfraError
 from pytest_dockerlab.facts import Ended
@@ -19,6 +22,7 @@ from pytest_dockerlab.facts import Ended
 POLL_S = 0.25
 USAGE_EVERY_S = 1.0  # one sample costs the engine a few ms
 DISK_EVERY_S = 2.0  # the engine walks the writable layer for it
+COUNT_S = 60.0  # 1.5 million files are listed in 20 s
 DRAIN_S = 5.0  # what an ended container wrote last is read for at most this long
 
 
@@ -69,6 +73,8 @@ class Watch:
         self._peak: int | None = None
         self._written: int | None = None
         self._before = 0  # a volume begins with what the image has in its place
+        self._new_files = disk.NewFiles(disk.data_root(engine.info()))
+        self._too_many_files = False
 
     def run(self, deadline: Deadline) -> Watched:
         """Start the container, watch it until it ends or has to be ended. The container is not removed."""
@@ -102,10 +108,14 @@ class Watch:
         elif ended is Ended.EXITED and state.exit_code in (137, 143):
             # Nobody here sent a signal: the kernel, an operator, or the program itself did.
             ended = Ended.KILLED
-        self._measure_disk()
-        if ended is Ended.EXITED and (self._written or 0) > self._limits.disk:
+        if self._over_disk() and ended is Ended.EXITED:
             ended = Ended.DISK_LIMIT  # faster than anybody could measure
-        return self._result(ended, state.exit_code, state.error or None)
+        error = (
+            f"It made more than {disk.MAX_FILES:,} files."
+            if self._too_many_files and ended is Ended.DISK_LIMIT
+            else state.error
+        )
+        return self._result(ended, state.exit_code, error or None)
 
     def stop(self) -> None:
         """End the container from another thread; `run` returns soon."""
@@ -151,17 +161,32 @@ class Watch:
                 self._sample()
                 self._on_tick()
             if now >= next_disk:
-                self._measure_disk()
+                over = self._over_disk()
                 # Measuring a full layer takes long: never spend more than about a fifth of the time on it.
                 next_disk = time.monotonic() + max(DISK_EVERY_S, 4 * (time.monotonic() - now))
-                if (self._written or 0) > self._limits.disk:
+                if over:
                     return Ended.DISK_LIMIT
         return Ended.TIMED_OUT
 
-    def _measure_disk(self) -> None:
+    def _over_disk(self) -> bool:
+        """Measure what the container wrote; whether that is more than it may, in bytes or in files."""
         with contextlib.suppress(InfraError):
             written = self._engine.written_bytes(self._container)
             self._written = None if written is None else max(0, written - self._before)
+        if not self._too_many_files and self._new_files.count() > disk.MAX_FILES:
+            with contextlib.suppress(InfraError):
+                self._too_many_files = self._made_too_many_files()
+        return self._too_many_files or (self._written or 0) > self._limits.disk
+
+    def _made_too_many_files(self) -> bool:
+        """Count them in the engine's list, which costs it much: asked only where so many appeared on its disk."""
+        found = ContainerFiles(self._engine, self._container, Deadline.after(COUNT_S))
+        volumes = (found.listed(volume, self._limits.disk, 2 * disk.MAX_FILES) for volume in found.volumes())
+        rows = itertools.chain(found.changes(), *volumes)
+        if next(itertools.islice(rows, disk.MAX_FILES, None), None) is not None:
+            return True
+        self._new_files.restart()  # somebody else's
+        return False
 
     def _sample(self) -> None:
         usage = self._engine.usage(self._container)

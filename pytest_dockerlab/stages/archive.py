@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pytest_dockerlab import sandbox
-from pytest_dockerlab.artifact import retrieve
 from pytest_dockerlab.engine.watch import Watch
 from pytest_dockerlab.facts import Ended, Serving
 from pytest_dockerlab.serve import mar
@@ -60,7 +59,7 @@ def make(context: RunContext, tag: str, order: Order, target: Path, layout: str)
         if seen.ended is Ended.EXITED and seen.exit_code == 0:
             # The archive holds the artifact and some small files.
             limit = limits.artifact + limits.context
-            got = retrieve(context.engine, container, f"/{OUT}/{order.name}.mar", limit, target)
+            got = context.files(container).retrieve(f"/{OUT}/{order.name}.mar", limit, target)
             if got.state == "file":
                 return target
     tail = watch.last_lines()

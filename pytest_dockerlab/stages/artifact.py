@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pytest_dockerlab import artifact
-from pytest_dockerlab.artifact import first_file
 from pytest_dockerlab.engine.base import ImageConfig
 from pytest_dockerlab.facts import Artifact
 from pytest_dockerlab.stages import inspect
@@ -11,16 +10,13 @@ from pytest_dockerlab.stages.context import RunContext
 
 FILE = "artifact.bin"
 
-__all__ = ["FILE", "first_file", "run"]
-
 
 def run(context: RunContext, container: str, probe: str, image: ImageConfig, tag: str) -> Artifact:
     """Find, fetch and look into the artifact; `probe` is a container of the same image, `tag`, that never ran."""
     spec = context.assignment.spec
     fact = artifact.collect(
-        context.engine,
-        container,
-        probe,
+        context.files(container),
+        context.files(probe),
         image,
         spec.train.artifacts,
         spec.limits.artifact,

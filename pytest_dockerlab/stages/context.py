@@ -11,6 +11,7 @@ from pytest_dockerlab.assignment import Assignment
 from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.engine import cgroup
 from pytest_dockerlab.engine.base import BuildOutcome, BuildRequest, ContainerSpec, Engine, ImageConfig
+from pytest_dockerlab.engine.files import ContainerFiles
 from pytest_dockerlab.engine.guard import Guard
 from pytest_dockerlab.engine.labels import run_labels
 from pytest_dockerlab.engine.logfile import CappedLog
@@ -24,6 +25,7 @@ from pytest_dockerlab.store import RunStore
 from pytest_dockerlab.submission import Submission
 
 STANDIN = "dockerlab.standin"
+READ_S = 120.0  # 1.5 million files are listed in 20 s, a gigabyte is read in 2 s
 FASTER = "Make the earlier stages shorter: a build that installs less, fewer epochs."
 
 
@@ -84,6 +86,10 @@ class RunContext:
         except InfraError:  # it stays on the list: what was seen must not be lost for it, and `close` tries again
             return
         self._containers.remove(container)
+
+    def files(self, container: str) -> ContainerFiles:
+        """Return what reads a container's files. The time for it is ours, so it is not taken from the run's."""
+        return ContainerFiles(self.engine, container, Deadline.after(READ_S))
 
     def build_image(
         self, role: str, tar: Path, dockerfile: str, bases: tuple[BaseImage, ...], deadline: Deadline, log: Path

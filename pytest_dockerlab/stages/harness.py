@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from pytest_dockerlab.context import MTIME, real
 from pytest_dockerlab.errors import ImageUnavailable, StudentError
@@ -70,10 +72,23 @@ def read_all(context: RunContext, names: Iterable[str]) -> dict[str, bytes]:
     return found
 
 
+def pieces(file: Path) -> Iterator[bytes]:
+    """Yield a file of ours a piece at a time: an artifact may be bigger than what the harness may hold."""
+    with file.open("rb") as source:
+        while piece := source.read(1 << 20):
+            yield piece
+
+
 def put(context: RunContext, container: str, files: Mapping[str, Path | bytes], writable: tuple[str, ...] = ()) -> None:
     """Put files into a container at paths below `/`; anybody may read them, and write into the folders `writable`."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
+    with tempfile.TemporaryFile(dir=context.store.folder) as file:
+        _archive(file, files, writable)
+        file.seek(0)
+        context.engine.put(container, "/", file)
+
+
+def _archive(file: IO[bytes], files: Mapping[str, Path | bytes], writable: tuple[str, ...]) -> None:
+    with tarfile.open(fileobj=file, mode="w") as tar:
         made: set[str] = set()
         for name in [*writable, *files]:
             # Only the folders of ours: an entry for `/home` would change its owner and mode in the image.
@@ -88,7 +103,7 @@ def put(context: RunContext, container: str, files: Mapping[str, Path | bytes], 
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
             entry.mode, entry.mtime = 0o644, MTIME
-            data = content.read_bytes() if isinstance(content, Path) else content
-            entry.size = len(data)
-            tar.addfile(entry, io.BytesIO(data))
-    context.engine.put(container, "/", buffer.getvalue())
+            with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as source:
+                entry.size = source.seek(0, io.SEEK_END)
+                source.seek(0)
+                tar.addfile(entry, source)

@@ -8,7 +8,9 @@ A read-only root takes no `put_archive` (the engine refuses it), so the file goe
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pytest_dockerlab import inspection, sandbox
@@ -17,6 +19,7 @@ from pytest_dockerlab.engine.base import ContainerSpec
 from pytest_dockerlab.errors import EngineUnavailable, InfraError
 from pytest_dockerlab.facts import Artifact
 from pytest_dockerlab.images import recipes
+from pytest_dockerlab.stages import harness
 from pytest_dockerlab.stages.context import RunContext
 
 BUDGET_S = 90.0
@@ -37,14 +40,14 @@ def run(context: RunContext, tag: str, artifact: Artifact, file: str) -> Artifac
     if artifact.bytes > MAX_BYTES:
         details: dict[str, Any] = {"read": False, "why": f"bigger than {MAX_BYTES >> 20} MiB"}
     else:
-        details = _details(context, tag, artifact.kind, path.read_bytes())
+        details = _details(context, tag, artifact.kind, path)
     names = sorted({*names, *details.pop("globals", [])})
     details["unusual"] = inspection.unusual(names)[:20]
     details["runs"] = inspection.runs_commands(names)[:20]
     return replace(artifact, details=details, problem=details.get("problem"))
 
 
-def _details(context: RunContext, tag: str, kind: str, data: bytes) -> dict[str, Any]:
+def _details(context: RunContext, tag: str, kind: str, file: Path) -> dict[str, Any]:
     ours = f"{recipes.get('client').repository}:latest"
     images = [tag] if kind in NEED_A_LIBRARY else [ours, tag]
     last: dict[str, Any] = {"read": False, "why": "no image with Python is there"}
@@ -54,7 +57,7 @@ def _details(context: RunContext, tag: str, kind: str, data: bytes) -> dict[str,
         found = None
         for python in PYTHONS:
             try:
-                found = _ask(context, container_spec(context, image, python, len(data)), python, kind, data)
+                found = _ask(context, container_spec(context, image, python, file.stat().st_size), python, kind, file)
             except EngineUnavailable:
                 raise
             except InfraError as error:
@@ -82,7 +85,7 @@ def container_spec(context: RunContext, image: str, python: str, size: int) -> C
     )
 
 
-def _ask(context: RunContext, spec: ContainerSpec, python: str, kind: str, data: bytes) -> dict[str, Any] | None:
+def _ask(context: RunContext, spec: ContainerSpec, python: str, kind: str, file: Path) -> dict[str, Any] | None:
     """Run the reader; `None` where the image has no such Python."""
     engine = context.engine
     reader = inspection.bundle()
@@ -92,7 +95,7 @@ def _ask(context: RunContext, spec: ContainerSpec, python: str, kind: str, data:
         done = engine.exec(
             container,
             (python, "-I", "-c", inspection.BOOT, kind),
-            len(reader).to_bytes(8, "little") + reader + data,
+            itertools.chain((len(reader).to_bytes(8, "little"), reader), harness.pieces(file)),
             context.deadline.sooner(BUDGET_S),
             inspection.MAX_ANSWER,
         )

@@ -8,6 +8,7 @@ permutation makes of 3. A model that was baked into the image goes on to answer 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import secrets
 from dataclasses import replace
@@ -81,11 +82,11 @@ def _permuted(context: RunContext, artifact: Artifact, order: list[int]) -> tupl
         return None, f"a model file of the kind {artifact.kind} can't be permuted"
     if artifact.bytes > MAX_BYTES:
         return None, f"the model file is bigger than {MAX_BYTES >> 20} MiB"
-    data, code = source.read_bytes(), permute.bundle()
+    size, code = source.stat().st_size, permute.bundle()
     spec = replace(
         sandbox.client(harness.image(context, "client"), context.labels("permute"), BUDGET_S + 30),
-        memory_bytes=512 * MiB + 8 * len(data),
-        tmpfs={"/tmp": f"size={16 * MiB + 3 * len(data)}"},  # noqa: S108  # inside our container
+        memory_bytes=512 * MiB + 8 * size,
+        tmpfs={"/tmp": f"size={16 * MiB + 3 * size}"},  # noqa: S108  # inside our container
     )
     with context.container(spec) as container:
         refused = context.engine.start(container)
@@ -94,9 +95,9 @@ def _permuted(context: RunContext, artifact: Artifact, order: list[int]) -> tupl
         done = context.engine.exec(
             container,
             ("python3", "-I", "-c", permute.BOOT, str(artifact.kind), "".join(map(str, order))),
-            len(code).to_bytes(8, "little") + code + data,
+            itertools.chain((len(code).to_bytes(8, "little"), code), harness.pieces(source)),
             context.deadline.sooner(BUDGET_S),
-            2 * len(data) + MiB,
+            2 * size + MiB,
         )
     line, _, made = done.stdout.partition(b"\n")
     try:

@@ -84,7 +84,8 @@ def run(context: RunContext, build: ImageBuild) -> tuple[TrainingRun, LossCurve,
             # Rule 1: what the run cost is on disk before anything else is asked of its container.
             context.store.save("train", fact)
             context.store.save("loss", curve)
-            told = metrics.best(context, container, curve)
+            # A disk that is too full to be looked through would make a fault of ours out of one of theirs.
+            told = metrics.best(context, container, curve) if fact.ended is not Ended.DISK_LIMIT else curve
             if told is not curve:
                 context.store.save("loss", told)
             found = artifact.run(context, container, probe, image, tag) if fact.ok else None
@@ -139,4 +140,4 @@ def _with_findings(
 
 def _holds_files(context: RunContext, probe: str, target: str) -> bool:
     """Whether a folder of the image has something in it that a mount would hide."""
-    return artifact.first_file(context.engine, probe, str(PurePosixPath(target))) is not None
+    return context.files(probe).first(str(PurePosixPath(target))) is not None

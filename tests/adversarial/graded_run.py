@@ -1,4 +1,6 @@
-"""One grading in a process of its own: `graded_run.py ASSIGNMENT SUBMISSION BUILDER`; its last line is JSON.
+"""One grading in a process of its own: `graded_run.py ASSIGNMENT SUBMISSION BUILDER RUNTIME MAX_FILES`.
+
+Its last line is JSON.
 
 Memory is what this process had at its highest, and what its children had: builders' clients, the helper.
 """
@@ -13,7 +15,7 @@ import time
 from pathlib import Path
 
 from pytest_dockerlab.assignment import Assignment
-from pytest_dockerlab.engine import classic
+from pytest_dockerlab.engine import classic, disk
 from pytest_dockerlab.engine.base import EngineInfo
 from pytest_dockerlab.engine.docker import DockerEngine
 from pytest_dockerlab.grade import grade
@@ -30,6 +32,7 @@ class Classic(DockerEngine):
 
 def main() -> None:
     folder, builder = Path(sys.argv[2]), sys.argv[3]
+    disk.MAX_FILES = int(sys.argv[5])
     assignment = Assignment.load(sys.argv[1])
     submission = Submission.load(folder, assignment.spec.limits)
     settings = Settings(submission=folder, gpu="none", runtime=sys.argv[4], fresh=True, given=frozenset({"gpu"}))

@@ -1,8 +1,9 @@
 """Submissions that attack the harness, each graded for real, each with its stated outcome.
 
 They lie in `tests/samples/submissions/adv-*`; `expected.toml` says what differs from the limits and timeouts below,
-what becomes of each check, and what the log has to show. A script that looks for a way out ends with status 0 only
-where it found none. Each is graded in a process of its own, whose memory and time are bounded too.
+what becomes of each check, and what the log has to show; its `max_files` stands in for `disk.MAX_FILES`, which takes a
+minute to reach. A script that looks for a way out ends with status 0 only where it found none. Each is graded in a
+process of its own, whose memory and time are bounded too.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 from pytest_dockerlab.assignment import Limits
-from pytest_dockerlab.engine import cgroup
+from pytest_dockerlab.engine import cgroup, disk
 from pytest_dockerlab.engine.docker import DockerEngine
 
 if sys.version_info >= (3, 11):
@@ -61,7 +62,11 @@ def graded(sample: Path, tmp_path: Path, expected: dict[str, Any], builder: str 
     lab = assignment(tmp_path / "lab", expected.get("assignment", {}))
     argv = [sys.executable, "-P", str(RUNNER)] if sys.version_info >= (3, 11) else [sys.executable, str(RUNNER)]
     done = subprocess.run(
-        [*argv, str(lab), str(submission), builder, runtime], capture_output=True, text=True, timeout=240, check=False
+        [*argv, str(lab), str(submission), builder, runtime, str(expected.get("max_files", disk.MAX_FILES))],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])

@@ -11,13 +11,19 @@ import pytest
 
 from pytest_dockerlab import artifact, checks
 from pytest_dockerlab.assignment import Assignment
+from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.engine.base import ImageConfig
 from pytest_dockerlab.engine.fake import FakeEngine, FakeFile, FakeProgram
+from pytest_dockerlab.engine.files import ContainerFiles
 from pytest_dockerlab.facts import Artifact
 from pytest_dockerlab.inspection.inside.main import look_into
 from pytest_dockerlab.sandbox import probe, training
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "artifacts"
+
+
+def files(engine: FakeEngine, container: str) -> ContainerFiles:
+    return ContainerFiles(engine, container, Deadline.after(60))
 
 
 def collected(
@@ -30,7 +36,9 @@ def collected(
     spec = training("lab", image, Assignment.load("mnist").spec.limits, {})
     container, unused = engine.create(spec), engine.create(probe("lab", {}))
     assert engine.start(container) is None
-    return artifact.collect(engine, container, unused, image, patterns, 1 << 20, tmp_path / "artifact.bin")
+    return artifact.collect(
+        files(engine, container), files(engine, unused), image, patterns, 1 << 20, tmp_path / "artifact.bin"
+    )
 
 
 def folder(name: str) -> dict[str, bytes]:
@@ -83,7 +91,9 @@ def test_an_old_file_is_taken_where_the_assignment_only_warns(tmp_path: Path):
     engine.add_image("lab", {"/app/old.pt": (SAMPLES / "state_dict.pt").read_bytes()}, image)
     container, unused = engine.create(probe("lab", {})), engine.create(probe("lab", {}))
     target = tmp_path / "artifact.bin"
-    found = artifact.collect(engine, container, unused, image, ("*.pt",), 1 << 20, target, require_new=False)
+    found = artifact.collect(
+        files(engine, container), files(engine, unused), image, ("*.pt",), 1 << 20, target, require_new=False
+    )
     assert (found.path, found.state, target.is_file()) == ("/app/old.pt", "in_image", True)
 
 

@@ -11,12 +11,18 @@ import zipfile
 import pytest
 
 from pytest_dockerlab import sandbox
-from pytest_dockerlab.artifact import collect, first_file, retrieve
+from pytest_dockerlab.artifact import collect
+from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.engine.base import ImageConfig
 from pytest_dockerlab.engine.fake import FakeEngine, FakeFile, FakeProgram
+from pytest_dockerlab.engine.files import ContainerFiles
 
 LIMIT = 10_000
 PATTERNS = ("*.pt", "*.onnx")
+
+
+def files(engine, container="c", within_s=60):
+    return ContainerFiles(engine, container, Deadline.after(within_s))
 
 
 def model(text="weights"):
@@ -46,10 +52,11 @@ def lab(tmp_path):
             return self
 
         def collect(self, limit=LIMIT, **more):
-            return collect(self.engine, self.container, self.probe, self.config, PATTERNS, limit, self.target, **more)
+            run, unused = files(self.engine, self.container), files(self.engine, self.probe)
+            return collect(run, unused, self.config, PATTERNS, limit, self.target, **more)
 
         def retrieve(self, path, limit=LIMIT):
-            return retrieve(self.engine, self.container, path, limit, self.target)
+            return files(self.engine, self.container).retrieve(path, limit, self.target)
 
     return Lab()
 
@@ -188,12 +195,12 @@ def header(**fields):
     ids=["nothing", "empty", "noise", "zeros", "half a header"],
 )
 def test_archives_that_are_none(chunks, tmp_path):
-    assert retrieve(lie(*chunks), "c", "/model.pt", LIMIT, tmp_path / "a").state == "missing"
+    assert files(lie(*chunks)).retrieve("/model.pt", LIMIT, tmp_path / "a").state == "missing"
 
 
 def test_an_archive_that_breaks_off_is_no_model(tmp_path):
     engine = lie(header(size=5000), b"x" * 100)
-    got = retrieve(engine, "c", "/model.pt", LIMIT, tmp_path / "a")
+    got = files(engine).retrieve("/model.pt", LIMIT, tmp_path / "a")
     assert got.state != "file" or got.bytes != 5000
 
 
@@ -205,7 +212,7 @@ def test_the_connection_is_closed_when_enough_was_read(tmp_path):
 
     engine = lie()
     engine.chunks = endless()
-    assert retrieve(engine, "c", "/model.pt", LIMIT, tmp_path / "a").state == "too_big"
+    assert files(engine).retrieve("/model.pt", LIMIT, tmp_path / "a").state == "too_big"
     assert engine.closed
 
 
@@ -214,11 +221,11 @@ def test_a_name_that_climbs_goes_nowhere(tmp_path):
     engine = lie(header(name="../../../tmp/evil", size=len(data)), data.ljust(512, b"\0"), bytes(1024))
     target = tmp_path / "a" / "artifact.bin"
     target.parent.mkdir()
-    retrieve(engine, "c", "/model.pt", LIMIT, target)
+    files(engine).retrieve("/model.pt", LIMIT, target)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["artifact.bin"]
 
 
 def test_first_file(lab):
     lab.run({"data/deep/a": b"x"})
-    assert first_file(lab.engine, lab.container, "/app/data") == "data/deep/a"
-    assert first_file(lab.engine, lab.container, "/app/nothing") is None
+    assert files(lab.engine, lab.container).first("/app/data") == "data/deep/a"
+    assert files(lab.engine, lab.container).first("/app/nothing") is None

@@ -7,9 +7,10 @@ import hashlib
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
+from typing import IO
 
 from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.engine.base import (
@@ -198,10 +199,10 @@ class FakeEngine:
         if container in self.containers:
             self.containers[container].stop()
 
-    def changes(self, container: str) -> list[tuple[str, str]]:
+    def changes(self, container: str) -> Iterator[tuple[str, str]]:
         """List what differs from the image."""
         self._called("changes")
-        return self._get(container).changes()
+        return iter(self._get(container).changes())
 
     def mounts(self, container: str) -> list[str]:
         """The volumes that the image declares."""
@@ -213,17 +214,24 @@ class FakeEngine:
         self._called("read")
         return to_tar(self._get(container).files(), path.rstrip("/") or "/")
 
-    def put(self, container: str, folder: str, archive: bytes) -> None:
+    def put(self, container: str, folder: str, archive: bytes | IO[bytes]) -> None:
         """Unpack into a folder."""
         self._called("put")
-        self._get(container).put(from_tar(archive, folder))
+        data = archive if isinstance(archive, bytes) else archive.read()
+        self._get(container).put(from_tar(data, folder))
 
     def exec(
-        self, container: str, argv: tuple[str, ...], stdin: bytes, deadline: Deadline, max_output: int
+        self,
+        container: str,
+        argv: tuple[str, ...],
+        stdin: bytes | Iterable[bytes],
+        deadline: Deadline,
+        max_output: int,
     ) -> ExecResult:
         """Ask `on_exec`, else be our HTTP client where the job is one for it, else run a registered program."""
         self._called("exec")
         one = self._get(container)
+        stdin = stdin if isinstance(stdin, bytes) else b"".join(stdin)
         if not one.running:
             raise InfraError(f"The engine refused while running a command: container {one.name} is not running")
         result = self.on_exec(one, argv, stdin) if self.on_exec else None

@@ -1,0 +1,8 @@
+# Empty files have no size; they use up the disk's inodes.
+mkdir -p /work/out && cd /work/out
+while :; do
+    i=$((i + 1))
+    mkdir "$i" && cd "$i"
+    seq 2000 | xargs touch 2>/dev/null || exit 7
+    cd ..
+done

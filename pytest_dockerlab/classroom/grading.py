@@ -99,18 +99,17 @@ def regrade_path(
     limits = lesson.load(settings.assignment).spec.limits if settings.assignment else Limits()
     with tempfile.TemporaryDirectory(prefix="dockerlab-regrade-") as own:
         run = stored.find(request.path, request.ref, limits, settings, trusted)
-        told = load_results(run / RESULTS)
-        assignment = stored.assignment_of(told, settings.assignment)
-        if assignment.sha256 != told["assignment"]["sha256"]:
+        assignment = stored.assignment_of(run.told, settings.assignment)
+        if assignment.sha256 != run.told["assignment"]["sha256"]:
             say("note: the assignment has changed since this was graded")
         replay = Path(own) / "run"
-        stored.copy_facts(run, told, replay)
+        stored.copy_facts(run, replay)
         handed = child.Handed(
             secret=settings.secret,
             digits=str(settings.digits) if settings.digits else None,
-            commit=told["submission"]["commit"],
+            commit=run.told["submission"]["commit"],
             replay=str(replay),
-            hidden=settings.digits is not None or bool(settings.secret) or (run / audience.MARK).is_file(),
+            hidden=settings.digits is not None or bool(settings.secret) or (run.folder / audience.MARK).is_file(),
             quiet=request.reader == "student",
             plugins=tuple(map(str, _plugins)),
         )

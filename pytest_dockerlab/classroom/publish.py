@@ -11,7 +11,7 @@ from pytest_dockerlab.classroom.audience import shows
 from pytest_dockerlab.errors import InfraError, UsageError
 from pytest_dockerlab.report.escape import no_commands, plain
 from pytest_dockerlab.report.files import KEPT, RESULTS
-from pytest_dockerlab.report.formats import FORMATS, Context, NoGrade
+from pytest_dockerlab.report.formats import FORMATS, Context, Format, NoGrade
 from pytest_dockerlab.report.schema import Results
 from pytest_dockerlab.store import write_atomic
 
@@ -60,9 +60,14 @@ def check_targets(submission: Path, targets: Iterable[Path | None]) -> None:
                 )
 
 
+def name_in_report(form: Format) -> str:
+    """Return what a format is called in a report: two systems call theirs `results.json` too, and ours stays ours."""
+    return f"{form.name}-{form.file_name}" if form.file_name == RESULTS else form.file_name
+
+
 def forget(results: Path | None, report: Path | None) -> None:
     """Remove results that lie there already: nobody may take a student's file, or an earlier run's, for this one's."""
-    names = {RESULTS, *(form.file_name for form in FORMATS.values())}
+    names = {RESULTS, *(name_in_report(form) for form in FORMATS.values())}
     for path in ([results] if results else []) + ([report / name for name in sorted(names)] if report else []):
         try:
             path.unlink(missing_ok=True)
@@ -100,7 +105,7 @@ def write_formats(names: Iterable[str], results: Results, context: Context, repo
         if report is None:
             say(text.rstrip("\n"))
         else:
-            write_atomic(report / form.file_name, text.encode())
+            write_atomic(report / name_in_report(form), text.encode())
 
 
 def to_actions(results: Results, context: Context, environ: Mapping[str, str], say: Say) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_dockerlab import paths
@@ -23,32 +25,42 @@ def runs_folder() -> Path:
     return paths.cache_dir() / "runs"
 
 
-def find(path: Path, ref: str | None, limits: Limits, settings: Settings, trusted: bool) -> Path:
-    """Return the run's folder: the path itself, or of all runs of that submission the newest one.
+@dataclass(frozen=True)
+class Run:
+    """What was stored: the run's folder, its results, and whose they are."""
 
-    A folder outside our cache is a submission, whatever it holds: a student can hand in a `results.json` too.
+    folder: Path
+    told: Results
+
+
+def find(path: Path, ref: str | None, limits: Limits, settings: Settings, trusted: bool) -> Run:
+    """Return the stored run: the path itself, or of all runs of that submission the newest one.
+
+    A folder outside our cache is a submission, whatever it holds: a student can hand in a `results.json` too. Two who
+    hand in the same files share a run, so name and commit are those of the path that is asked for.
     """
     here = path.resolve()
     if (here / RESULTS).is_file() and (trusted or here.parent == runs_folder().resolve()):
-        return here
+        return Run(here, load_results(here / RESULTS))
     if trusted:
         raise UsageError(f"{path} holds no {RESULTS}.", fix="Give the folder that --report filled.")
     with source.opened(path, ref, limits) as found:
         ours = frozenset(one.parent.resolve() / one.name for one in (settings.results, settings.report) if one)
-        digest = Submission.load(found.folder, Limits(), ours).sha256
+        asked = Submission.load(found.folder, Limits(), ours, found.commit)
     runs = []
     for file in runs_folder().glob(f"*/{RESULTS}"):
         try:
             told = load_results(file)
         except UsageError:  # of another version
             continue
-        if told["submission"]["sha256"] == digest:
-            runs.append((file.stat().st_mtime_ns, file.parent))
+        if told["submission"]["sha256"] == asked.sha256:
+            runs.append((file.stat().st_mtime_ns, file.parent, told))
     if not runs:
         raise UsageError(
             f"{path} was never graded on this machine, as it is now.", fix="Grade it first: dockerlab grade PATH."
         )
-    return max(runs)[1]
+    _, folder, told = max(runs, key=lambda run: run[:2])
+    return Run(folder, {**told, "submission": {"name": asked.name, "sha256": asked.sha256, "commit": asked.commit}})
 
 
 def assignment_of(told: Results, given: str | None) -> Assignment:
@@ -61,11 +73,12 @@ def assignment_of(told: Results, given: str | None) -> Assignment:
     return Assignment.load(str(paths.bundled("assignments", name)))
 
 
-def copy_facts(run: Path, told: Results, target: Path) -> None:
+def copy_facts(run: Run, target: Path) -> None:
     """Copy what the run used. An earlier, longer run of the same key may have left more, which is not of this grade."""
     target.mkdir(parents=True)
-    used = {name for name in KINDS if told["facts"].get(name)} | {"dockerfile", "environment", "results"}
-    for path in sorted(run.iterdir()):
+    used = {name for name in KINDS if run.told["facts"].get(name)} | {"dockerfile", "environment"}
+    for path in sorted(run.folder.iterdir()):
         wanted = path.suffix in LOGS or (path.suffix == ".json" and path.stem in used)
         if wanted and path.is_file() and not path.is_symlink():
             shutil.copyfile(path, target / path.name)
+    (target / RESULTS).write_text(json.dumps(run.told), encoding="utf-8")

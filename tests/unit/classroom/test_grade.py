@@ -59,6 +59,14 @@ def test_formats_go_into_the_report_or_to_the_log(classroom):
     assert '"gradable": true' in classroom.text
 
 
+def test_a_format_that_is_called_results_json_too_does_not_take_the_place_of_ours(classroom):
+    report = classroom.root / "report"
+    assert classroom.grade(report=str(report), formats=("gradescope", "prairielearn")).status == 0
+    assert json.loads((report / "results.json").read_text()) == classroom.results
+    assert json.loads((report / "gradescope-results.json").read_text())["score"] == 100
+    assert json.loads((report / "prairielearn-results.json").read_text())["gradable"] is True
+
+
 CLASSROOM50 = {
     "PATH": os.environ["PATH"],
     "CLASSROOM": "c",

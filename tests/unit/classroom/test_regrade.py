@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -102,6 +103,17 @@ def test_a_report_of_ours_is_taken_where_the_caller_vouches_for_it(classroom):
 
     again = classroom._run(trusted, report, None, {})
     assert without_times(again.results) == without_times(first.results)
+
+
+def test_two_who_hand_in_the_same_files_keep_their_names(classroom, no_engine):
+    """They share a run, which remembers the one who came last."""
+    classroom.grade()
+    other = classroom.root / "other"
+    shutil.copytree(classroom.student, other)
+    assert classroom.grade(other).results["submission"]["name"] == "other"
+    again = classroom.regrade(classroom.student)
+    assert again.results["submission"]["name"] == classroom.student.name
+    assert classroom.regrade(other).results["submission"]["name"] == "other"
 
 
 def test_an_infra_result_stays_one(classroom, no_engine):

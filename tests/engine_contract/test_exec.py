@@ -44,6 +44,14 @@ def test_stdin_comes_back(rig, container):
     assert result.exit_code == 0
 
 
+def test_stdin_in_pieces(rig, container):
+    pieces = (b"x" * size for size in (3 * MIB, 0, 1, 100_000))
+    data = b"x" * (3 * MIB + 100_001)
+    script = f"head -c {len(data)}"
+    result = sh(rig, container, script, FakeProgram(reply=bytes), stdin=pieces, max_output=4 * MIB)
+    assert result.stdout == data
+
+
 def test_stderr_is_apart(rig, container):
     if rig.fake:
         pytest.skip("the fake's programs have one output")

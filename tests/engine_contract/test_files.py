@@ -108,6 +108,24 @@ def test_put(rig, content_of):
     assert b"".join(rig.engine.output(container)) == b"from us"
 
 
+def test_put_from_a_file(rig, content_of, tmp_path):
+    container = rig.create("true")
+    (tmp_path / "in.tar").write_bytes(b"ours" + tar_of({"tmp/in.txt": b"x" * 3_000_000}))
+    with (tmp_path / "in.tar").open("rb") as archive:
+        archive.seek(4)
+        rig.engine.put(container, "/", archive)
+    assert content_of(rig.engine.read(container, "/tmp/in.txt")) == b"x" * 3_000_000
+
+
+def test_many_changes_come_one_by_one(rig):
+    container = rig.ended(
+        "mkdir /many; cd /many; seq 20000 | xargs touch", FakeProgram(files={f"/many/{n}": b"" for n in range(20_000)})
+    )
+    rows = rig.engine.changes(container)
+    assert iter(rows) is rows
+    assert sum(path.startswith("/many/") for path, _ in rows) == 20_000
+
+
 def test_files_of_a_removed_container(rig):
     container = rig.create("true")
     rig.engine.remove(container)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import tarfile
 import time
 import zipfile
@@ -16,6 +17,7 @@ from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.engine.base import ImageConfig
 from pytest_dockerlab.engine.fake import FakeEngine, FakeFile, FakeProgram
 from pytest_dockerlab.engine.files import ContainerFiles
+from pytest_dockerlab.errors import InfraError
 
 LIMIT = 10_000
 PATTERNS = ("*.pt", "*.onnx")
@@ -223,6 +225,35 @@ def test_a_name_that_climbs_goes_nowhere(tmp_path):
     target.parent.mkdir()
     files(engine).retrieve("/model.pt", LIMIT, target)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["artifact.bin"]
+
+
+def test_the_deadline_ends_an_archive_without_end(tmp_path):
+    def endless():
+        yield header(size=LIMIT)
+        while True:
+            time.sleep(0.01)
+            yield b"x"
+
+    engine = lie()
+    engine.chunks = endless()
+    with pytest.raises(InfraError, match="took more than"):
+        files(engine, within_s=0.2).retrieve("/model.pt", LIMIT, tmp_path / "a")
+    assert engine.closed
+
+
+def test_the_deadline_ends_a_list_without_end():
+    engine = FakeEngine()
+    engine.changes = lambda _: ((f"/{number}", "added") for number in itertools.count())
+    with pytest.raises(InfraError, match="took more than"):
+        sum(1 for _ in files(engine, within_s=0.2).changes())
+
+
+def test_all_candidates_together_are_read_within_bounds(lab, monkeypatch):
+    old = {f"/app/{letter}.pt": bytes([number]) * 9000 for number, letter in enumerate("abcdefgh")}
+    lab.run({path.removeprefix("/app/"): data for path, data in old.items()}, old)
+    found = states(lab.collect())
+    # Four times 10,000 bytes: each is read twice, the run's and the image's.
+    assert list(found.values()) == ["unchanged"] * 3 + ["other"] * 5
 
 
 def test_first_file(lab):

@@ -85,7 +85,7 @@ def _told(error: Exception) -> int:
     return EXIT_INFRA if isinstance(error, InfraError) else EXIT_USAGE
 
 
-@click.group(cls=DockerLabGroup)
+@click.group(cls=DockerLabGroup, epilog="Example: dockerlab grade . (each command's --help has its own)")
 @click.version_option(__version__, prog_name="dockerlab")
 def main() -> None:
     """Grade container and deep-learning labs on a real container engine."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from pytest_dockerlab import checks
 from pytest_dockerlab.assignment import Assignment, CheckSpec, Title
-from pytest_dockerlab.checks.base import CheckResult, Judgement, Outcome
+from pytest_dockerlab.checks.base import NOT_RUN, CheckResult, Judgement, Outcome
 from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.engine.base import Engine
 from pytest_dockerlab.engine.guard import guard_for
@@ -200,7 +200,7 @@ class Grading:
             )
         for name in order:
             if name not in self._results:  # deselected, or the session ended before: no grade, and no zero either
-                self.record(name, Outcome.INFRA, "not run in this session")
+                self.record(name, Outcome.INFRA, NOT_RUN)
         done = tuple(self._results[name] for name in order)
         grade = Grade(
             assignment=self.assignment,

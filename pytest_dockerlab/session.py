@@ -13,6 +13,7 @@ import pytest
 from pytest_dockerlab import fixtures
 from pytest_dockerlab.assignment import Assignment
 from pytest_dockerlab.checks.base import Outcome
+from pytest_dockerlab.data.digits import load_digits
 from pytest_dockerlab.engine.signals import orderly_termination
 from pytest_dockerlab.errors import Blocked, DockerLabError, UsageError
 from pytest_dockerlab.grade import Grading, outcome_of
@@ -25,6 +26,7 @@ from pytest_dockerlab.submission import FILE, Submission
 NAME = "dockerlab-session"
 # Fields of `Settings` that no option says; `dockerlab grade` puts them here (classroom/inside.py).
 HANDED = pytest.StashKey[dict[str, Any]]()
+SETUP_S = pytest.StashKey[float]()  # a test's fixtures run the stages: their time is the check's
 DEFAULT_ASSIGNMENT_HELP = (
     'Write `assignment = "mnist"` into dockerlab.toml, or give --dockerlab-assignment NAME (`dockerlab init` does it).'
 )
@@ -97,6 +99,8 @@ class DockerLabSession:
         )
         settings = dataclasses.replace(settings, **config.stash.get(HANDED, {}))
         assignment, submission = load(settings)
+        if settings.digits is not None and HANDED not in config.stash:
+            load_digits(settings.digits)  # a wrong folder is said now, not after the training
         if not assignment.test_files:
             raise UsageError(f"The assignment {assignment.name} has no tests ({assignment.spec.tests}).")
         return cls(config, settings, assignment, submission)
@@ -153,7 +157,11 @@ class DockerLabSession:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Turn what happened into a check's result, and into a report without a traceback."""
         check_id = dict(item.user_properties).get("dockerlab_check")
-        if check_id is None or call.when == "teardown" or (call.when == "setup" and call.excinfo is None):
+        if check_id is None or call.when == "teardown":
+            return (yield)
+        if call.when == "setup":
+            item.stash[SETUP_S] = call.duration
+        if call.when == "setup" and call.excinfo is None:
             return (yield)
         self._record(item, str(check_id), call)
         report = yield
@@ -168,17 +176,18 @@ class DockerLabSession:
     def _record(self, item: pytest.Item, check_id: str, call: pytest.CallInfo[None]) -> None:
         grading = self.grading
         earlier = grading.recorded(check_id)
+        seconds = item.stash[SETUP_S] + (call.duration if call.when == "call" else 0.0)
         if call.excinfo is None:
             if earlier is None:
                 judged = grading.judged(check_id)
                 message = judged.message if judged else "the assignment's test passed"
                 evidence = judged.evidence if judged else ()
-                earlier = grading.record(check_id, Outcome.PASSED, message, call.duration, evidence=evidence)
+                earlier = grading.record(check_id, Outcome.PASSED, message, seconds, evidence=evidence)
         elif earlier is None or earlier.outcome is Outcome.PASSED:
             outcome, message, blocked_by, fix = outcome_of(call.excinfo.value)
             judged = grading.judged(check_id)
             evidence = judged.evidence if judged and not judged.passed else ()
-            earlier = grading.record(check_id, outcome, message, call.duration, blocked_by, evidence, fix)
+            earlier = grading.record(check_id, outcome, message, seconds, blocked_by, evidence, fix)
         if earlier is not None:
             self._infra = self._infra or earlier.outcome is Outcome.INFRA
             item.user_properties.append(("dockerlab_points", earlier.points))
@@ -196,6 +205,10 @@ class DockerLabSession:
             ):
                 return
             self._grade = self._grading.finish()
+        except UsageError as error:  # no test judged anything; where pytest has a reason (Ctrl-C), it stays
+            self._problem = str(error)
+            if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+                session.exitstatus = pytest.ExitCode.USAGE_ERROR
         except DockerLabError as error:
             self._problem = str(error)
             session.exitstatus = EXIT_NO_GRADE

@@ -148,5 +148,11 @@ def _value(option: Option, raw: object, source: str, cwd: Path) -> object:
         except ValidationError:
             raise UsageError(f"{source}: {text!r} is no size (valid: bytes, or e.g. 20GB, 500MiB)") from None
     if option.metavar in ("PATH", "FILE", "DIR"):
-        return (cwd / Path(text).expanduser()).absolute()
+        path = (cwd / Path(text).expanduser()).absolute()
+        # Said now: a run of half an hour must not end with results that can't be written.
+        if option.metavar == "FILE" and path.is_dir():
+            raise UsageError(f"{source}: {path} is a folder", fix="Name a file in it.")
+        if option.metavar == "DIR" and path.exists() and not path.is_dir():
+            raise UsageError(f"{source}: {path} is a file", fix="Name a folder.")
+        return path
     return text

@@ -129,6 +129,21 @@ def _request(path: Path, options: dict[str, Any]) -> Any:
     reader, submitted_at = options.pop("audience"), options.pop("submitted_at")
     environ = {name: value for name, value in os.environ.items() if name != "DOCKERLAB_SUBMISSION"}
     settings: Settings = resolve(options, environ=environ)
-    if settings.digits is not None and not settings.digits.is_dir():
-        raise UsageError("The folder that --digits or DOCKERLAB_DIGITS names is not there.")
+    if settings.digits is not None:
+        _check_digits(settings.digits, reader)
     return Request(path, settings, ref, formats, reader, submitted_at)
+
+
+def _check_digits(folder: Path, reader: str) -> None:
+    """Refuse a folder of digits that can't be used, before anything runs; which file it is, students don't learn."""
+    from pytest_dockerlab.data.digits import load_digits
+
+    try:
+        load_digits(folder)
+    except UsageError:
+        if reader == "ta":
+            raise
+        raise UsageError(
+            "The folder that --digits or DOCKERLAB_DIGITS names is not there, or holds no digits that can be used.",
+            fix="--audience ta says what is wrong with it.",
+        ) from None

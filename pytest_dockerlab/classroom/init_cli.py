@@ -15,12 +15,12 @@ Examples:
   dockerlab init lab5                          a student's starter of the bundled assignment mnist
   dockerlab init lab5 --github                 and a workflow that grades each push
   dockerlab init lab5 --classroom classroom50  and one for Classroom 50 (classroom: the legacy GitHub Classroom)
-  dockerlab init --assignment tomatoes labs/tomatoes    a new assignment, for authors
+  dockerlab init --assignment tomatoes         a new assignment in ./tomatoes, for authors (or in DIR)
 """
 
 
 @click.command("init", epilog=_EXAMPLES)
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", metavar="DIR", required=False, type=click.Path(path_type=Path, file_okay=False))
 @click.option(
     "--from",
     "--assignment-name",
@@ -41,17 +41,21 @@ Examples:
 @click.option("--assignment", metavar="NAME", help="Write a new assignment of this name instead, for authors.")
 @click.option("--force", is_flag=True, help="Overwrite files.")
 def init(
-    folder: Path, source: str, github: bool, classrooms: tuple[str, ...], assignment: str | None, force: bool
+    folder: Path | None, source: str, github: bool, classrooms: tuple[str, ...], assignment: str | None, force: bool
 ) -> None:
-    """Make a student's starter in DIR, or a new assignment."""
+    """Make a student's starter in DIR, or a new assignment (in DIR, else in a folder of its name)."""
     from pytest_dockerlab.classroom import init as make
 
     if assignment is not None:
         if github or classrooms:
             raise UsageError("--assignment writes an assignment; --github is for a student's starter.")
-        make.write(folder, make.assignment_files(assignment), force)
+        files = make.assignment_files(assignment)
+        folder = folder or Path(assignment)
+        make.write(folder, files, force)
         click.echo(f"{folder}: a new assignment. Try it: dockerlab grade {folder}/solution --assignment {folder}")
         return
+    if folder is None:
+        raise click.UsageError("Missing argument 'DIR'.")
     found, files = make.starter_files(source)
     chosen = CLASSROOMS if "all" in classrooms else tuple(dict.fromkeys(classrooms)) or ("plain",)
     if github or classrooms:

@@ -50,7 +50,7 @@ def parse(text: str) -> GpuChoice:
         for part in wanted
     )
     if not valid or len(set(wanted)) != len(wanted) or len(wanted) > _MAX_WANTED:
-        raise UsageError(f"--dockerlab-gpu {text!r} names no GPU.", fix=f"Valid: {VALID}.")
+        raise UsageError(f"{text!r} names no GPU.", fix=f"Valid: {VALID}.")
     return GpuChoice(GpuMode.LISTED, wanted)
 
 

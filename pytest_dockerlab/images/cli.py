@@ -15,7 +15,7 @@ from pytest_dockerlab.images.standins import ImageState, Source
 PIPE_WIDTH = 200  # a pipe has no width to keep to, and names must not be broken
 
 
-@click.group()
+@click.group(epilog="Example: dockerlab images ensure")
 def images() -> None:
     """Make the images exist that labs build on: pulled from a registry or, where none answers, built as stand-ins."""
 

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_dockerlab.checks.base import NOT_RUN
 from pytest_dockerlab.report.escape import log_line, no_commands, one_line, plain
 from pytest_dockerlab.report.logs import log_file, log_tail
 from pytest_dockerlab.report.schema import Check, Results, points_of
@@ -140,7 +141,9 @@ def _notes(console: Console, results: Results, lang: str) -> None:
 
 def _total(console: Console, results: Results, lang: str) -> None:
     if not results["graded"]:
-        console.print(_text(f"! {word('no_grade', lang).upper()}: {word('no_grade_why', lang)}", "bold yellow"))
+        infra = [check["message"] for check in results["checks"] if check["outcome"] == "infra"]
+        why = "not_all_run" if set(infra) == {NOT_RUN} else "no_grade_why"
+        console.print(_text(f"! {word('no_grade', lang).upper()}: {word(why, lang)}", "bold yellow"))
         return
     won = results["score"] == results["max_score"]
     console.print(

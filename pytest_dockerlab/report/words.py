@@ -17,6 +17,10 @@ _WORDS: dict[str, tuple[str, str]] = {
         "The grading system failed, not the submission. No points were taken; it can be graded again.",
         "出错的是评分系统，而不是提交的作业。没有扣分，可以重新评分。",
     ),
+    "not_all_run": (
+        "Only a part of the checks ran. Run all of them for a grade.",
+        "只运行了一部分检查项。运行全部检查项才能得到成绩。",
+    ),
     "cause": ("cause", "原因"),
     "fix": ("fix", "解决办法"),
     "last_lines": ("the last lines of the log", "日志的最后几行"),

@@ -108,6 +108,14 @@ def test_a_test_that_checks_nothing_is_no_pass(lab):
     assert result.ret == 10
 
 
+def test_tests_that_judge_no_check_are_no_grade_and_no_fault_of_the_machine(lab):
+    lab.assignment(tests="def test_one(): pass\n", checks={"build": 40})
+    result = lab.run()
+    assert result.ret == USAGE
+    assert "Nothing was checked" in result.stdout.str()
+    assert not lab.results_file.exists()
+
+
 def test_an_error_in_the_authors_test_is_infra(lab):
     tests = "import pytest\n@pytest.mark.dockerlab(check='build')\ndef test_a(dockerlab_image): 1 / 0\n"
     lab.assignment(tests=tests, checks={"build": 40})

@@ -97,3 +97,24 @@ def test_a_report_folder(lab):
     names = {path.name for path in folder.iterdir()}
     assert {"results.json", "train.log", "build.log"} <= names
     assert not [name for name in names if name.endswith((".bin", ".tar", ".lock"))]
+
+
+def test_results_that_are_a_folder_are_refused(lab):
+    result = lab.run("--dockerlab-results", lab.root)
+    assert result.ret == USAGE
+    assert "is a folder" in result.stderr.str()
+    assert lab.engine.calls == []
+
+
+def test_a_report_that_is_a_file_is_refused(lab):
+    result = lab.run("--dockerlab-report", lab.write("train.py", ""))
+    assert result.ret == USAGE
+    assert "is a file" in result.stderr.str()
+
+
+def test_digits_that_cannot_be_used_are_refused_before_anything_runs(lab):
+    result = lab.run("--dockerlab-digits", lab.root / "nowhere")
+    assert result.ret == USAGE
+    assert "labels.csv" in result.stderr.str()
+    assert "Traceback" not in result.stderr.str()
+    assert lab.engine.calls == []

@@ -26,6 +26,8 @@ def test_a_selection_is_no_grade(lab):
     assert lab.outcomes["build"] == "passed"
     assert lab.outcomes["artifact"] == "infra"
     result.assert_outcomes(passed=1, deselected=4)
+    result.stdout.fnmatch_lines(["*Only a part of the checks ran*"])
+    result.stdout.no_fnmatch_line("*The grading system failed*")
 
 
 def test_a_selection_of_a_later_check_makes_what_it_needs(lab):

@@ -208,12 +208,14 @@ def test_a_folder_that_is_no_assignment(classroom, course):
 
 
 def test_every_command_has_help_with_an_example(capsys):
-    for name in ("grade", "regrade", "init", "report", "loss"):
-        assert name in COMMANDS
+    inner = [["data", "fetch"], ["data", "status"], ["images", "ensure"], ["images", "list"], ["images", "remove"]]
+    for words in [[], *([name] for name in COMMANDS), *inner]:
         with pytest.raises(SystemExit) as caught:
-            main([name, "--help"])
+            main([*words, "--help"])
         assert caught.value.code == 0
-        assert "dockerlab" in capsys.readouterr().out
+        _, example, shown = capsys.readouterr().out.partition("Example")
+        assert example, words
+        assert " ".join(["dockerlab", *words]) in shown
 
 
 @pytest.mark.parametrize("arguments", [["grade", "nowhere"], ["grade", ".", "--format", "x"], ["regrade", "nowhere"]])

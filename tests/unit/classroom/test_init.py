@@ -127,6 +127,19 @@ def test_a_new_assignment_is_valid(tmp_path):
     assert (folder / "README.zh.md").is_file()
 
 
+def test_a_new_assignment_without_a_folder_gets_one_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert init("--assignment", "red-tomatoes") == 0
+    assert Assignment.load("red-tomatoes").folder == tmp_path / "red-tomatoes"
+
+
+def test_a_starter_needs_a_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert init() == 4
+    assert "DIR" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["Tomatoes", "../x", "a b", ""])
 def test_a_name_that_can_not_be_one(tmp_path, name):
     assert init("--assignment", name, tmp_path / "x") == 4

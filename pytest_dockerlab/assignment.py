@@ -75,6 +75,17 @@ class TrainTable(Table):
     gpu: str = "auto"
     network: Literal["none", "bridge"] = "none"
 
+    @field_validator("gpu")
+    @classmethod
+    def _known_gpu(cls, gpu: str) -> str:
+        from pytest_dockerlab.gpu.select import parse
+
+        try:
+            parse(gpu)
+        except UsageError as error:
+            raise ValueError(str(error).replace("\n  ->", "")) from None
+        return gpu
+
 
 class LossTable(Table):
     """`[loss]`: when a loss has decreased. See `pytest_dockerlab.train.trend` for the reasons behind the defaults."""

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -46,7 +46,7 @@ class StudentServe(Table):
     dockerfile: str | None = Field(default=None, max_length=300)
     context: str | None = Field(default=None, max_length=300)
     artifact: str | None = Field(default=None, max_length=300)
-    server: str | None = Field(default=None, pattern=r"^(torchserve|triton|http)$")
+    server: Literal["torchserve", "triton", "http"] | None = None
     model: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]{1,80}$")
     port: int | None = Field(default=None, ge=1, le=65535)
     path: str | None = Field(default=None, max_length=200)

@@ -74,6 +74,10 @@ def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
         return f"there is no such key (allowed here: {allowed})"
     if kind in ("literal_error", "enum"):
         return f"{given} is not allowed (allowed: {context.get('expected')})"
+    if kind == "string_pattern_mismatch":
+        return f"{given} is not allowed: it has to match {context.get('pattern')}"
+    if kind.startswith("int_"):
+        return f"{given} is not allowed: an integer is needed"
     limits = [
         f"{word} {context[key]}"
         for key, word in (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than"))
@@ -81,7 +85,8 @@ def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
     ]
     if limits:
         return f"{given} is not allowed: it has to be {' and '.join(limits)}"
-    return f"{item['msg'].removeprefix('Value error, ')} (given: {given})"
+    shown = "" if isinstance(item.get("input"), (dict, list)) else f" (given: {given})"  # a whole table tells nobody
+    return f"{item['msg'].removeprefix('Value error, ')}{shown}"
 
 
 def _siblings(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

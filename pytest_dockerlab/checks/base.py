@@ -8,7 +8,6 @@ from typing import Any
 
 from pytest_dockerlab.errors import CheckFailed
 
-
 NOT_RUN = "not run in this session"  # the message of a check that was left out: no grade, and nobody's fault
 
 

@@ -142,16 +142,18 @@ def artifact(fact: Artifact, assignment: Assignment) -> Judgement:
     if fact.path is not None:
         if fact.problem is not None:
             problem = PROBLEMS.get(fact.problem, "is no model")
-            return failed(f"{fact.path} {problem}.", "Save the model after the last epoch.", fact.file, "artifact.json")
+            return failed(f"{fact.path} {problem}.", "Save the model after the last epoch.", "artifact.json")
         trouble = _contents(fact)
         if trouble is not None:
-            return failed(*trouble, fact.file, "artifact.json")
+            return failed(*trouble, "artifact.json")
         failing, notes = told(fact.findings, assignment.spec.integrity)
         if failing is not None:
             return replace(failed(failing, INTEGRITY_FIX, "artifact.json", "integrity.json"), notes=notes)
         read = f", {_size_of(fact)}" if fact.details.get("tensor_count") else ""
         return passed(
-            f"{fact.path}: {fact.kind}, {fact.bytes / 1e3:,.0f} kB{read}.", fact.file, notes=(*_remarks(fact), *notes)
+            f"{fact.path}: {fact.kind}, {fact.bytes / 1e3:,.0f} kB{read}.",
+            "artifact.json",
+            notes=(*_remarks(fact), *notes),
         )
     wanted = ", ".join(fact.patterns or assignment.spec.train.artifacts)
     states = {candidate.state: candidate.path for candidate in fact.candidates}

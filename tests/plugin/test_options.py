@@ -97,6 +97,9 @@ def test_a_report_folder(lab):
     names = {path.name for path in folder.iterdir()}
     assert {"results.json", "train.log", "build.log"} <= names
     assert not [name for name in names if name.endswith((".bin", ".tar", ".lock"))]
+    for check in lab.results["checks"]:
+        assert check["evidence"], check["id"]
+        assert set(check["evidence"]) <= names
 
 
 def test_results_that_are_a_folder_are_refused(lab):

@@ -88,6 +88,7 @@ def test_too_many_files(lab):
         ("assignment = ", ["dockerlab.toml", "no valid TOML"]),
         ("asignment = 'tiny'", ["dockerlab.toml", "asignment", "allowed here: assignment, serve, train"]),
         ("[train]\ndockerfile = '../../etc/passwd'", ["train.dockerfile", "inside the submission"]),
+        ("[serve]\nserver = 'iis'", ["serve.server", "'torchserve', 'triton' or 'http'"]),
         ("[serve]\nport = 99999", ["serve.port", "at most 65535"]),
         ("[train]\nepochs = 3", ["train.epochs", "context, dockerfile"]),
         ("points = 100", ["points"]),

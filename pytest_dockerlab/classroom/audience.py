@@ -15,7 +15,9 @@ MARK = "hidden.json"  # in a run's folder: its digits were hidden, which nothing
 OUR_FAULT = "not judged: something is wrong on the grader's side"
 MIN_SECRET = 4  # a shorter one would stand in every text by chance
 # Facts of ours that a report for students holds; other JSON files of a run's folder are not for them.
-SHOWN_FACTS = frozenset({"dockerfile", "build", "train", "loss", "artifact", "serve", "predict", "environment"})
+SHOWN_FACTS = frozenset(
+    {"dockerfile", "build", "train", "loss", "artifact", "serve", "predict", "provenance", "environment"}
+)
 # What of the answers says nothing of the labels.
 _OF_ANSWERS = ("error", "log", "log_tail", "p50_ms", "p99_ms", "asked", "tried")
 _OF_AN_ANSWER = ("got", "raw", "ms", "status", "error")

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +14,11 @@ from pytest_dockerlab.classroom.audience import AUDIENCES
 from pytest_dockerlab.errors import DockerLabError, InfraError, UsageError
 from pytest_dockerlab.report.escape import workflow_text
 from pytest_dockerlab.report.formats import FORMATS
+from pytest_dockerlab.report.formats.base import to_json
 from pytest_dockerlab.settings import LANGUAGES, RUNTIMES, Settings, resolve
+
+if TYPE_CHECKING:
+    from pytest_dockerlab.classroom.grading import Graded
 
 EXIT_USAGE, EXIT_INFRA = 4, 10
 
@@ -27,6 +31,7 @@ Examples:
   dockerlab grade repos/alice --assignment mnist --ref submit/1 --results alice.json
   dockerlab grade bob.zip --assignment git+https://example.org/course.git//labs/mnist@COMMIT --audience ta
   dockerlab grade . --report out --format junit --format gradescope
+  dockerlab grade . --json | jq .score
 
 {_STATUS}
 Hidden digits: --digits DIR (or DOCKERLAB_DIGITS) names a folder of PNG files with labels.csv, and DOCKERLAB_SECRET
@@ -72,6 +77,7 @@ _COMMON = _options(
     click.option("--digits", metavar="DIR", help="A folder of hidden digits (PNG files and labels.csv)."),
     click.option("--ref", metavar="COMMIT|TAG", help="Of a git repository: exactly what this commit holds."),
     click.option("--submitted-at", metavar="TIME", help="When it was handed in, e.g. 2026-09-01T08:30:00Z."),
+    click.option("--json", "as_json", is_flag=True, help="Print results.json; all else goes to standard error."),
 )
 
 
@@ -82,7 +88,7 @@ _COMMON = _options(
 @click.option("--runtime", type=click.Choice(RUNTIMES), help="Container runtime for training.")
 @click.option("--fresh", is_flag=True, default=None, help="Ignore what earlier runs stored.")
 @click.option("--keep", is_flag=True, default=None, help="Leave containers and images behind.")
-def grade(path: Path, **options: Any) -> int:
+def grade(path: Path, as_json: bool, **options: Any) -> int:
     """Grade a submission, and trust nothing in it.
 
     PATH is a folder, a git repository (--ref names the commit), a zip or a tar. The assignment's tests run in a
@@ -90,27 +96,31 @@ def grade(path: Path, **options: Any) -> int:
     """
     from pytest_dockerlab.classroom.grading import grade_path
 
-    return _safely(lambda: grade_path(_request(path, options), _say).status)
+    return _safely(lambda: grade_path(_request(path, options), _say_beside if as_json else _say), as_json)
 
 
 @click.command("regrade", epilog=_REGRADE)
 @click.argument("path", type=click.Path(path_type=Path))
 @_COMMON
 @click.option("--from-report", is_flag=True, help="PATH is a folder that --report filled; you vouch for what is in it.")
-def regrade(path: Path, from_report: bool, **options: Any) -> int:
+def regrade(path: Path, from_report: bool, as_json: bool, **options: Any) -> int:
     """Judge again what an earlier run stored: no container, no engine.
 
     PATH is a run's folder, or a submission that was graded on this machine.
     """
     from pytest_dockerlab.classroom.grading import regrade_path
 
-    return _safely(lambda: regrade_path(_request(path, options), from_report, _say).status)
+    say = _say_beside if as_json else _say
+    return _safely(lambda: regrade_path(_request(path, options), from_report, say), as_json)
 
 
-def _safely(work: Callable[[], int]) -> int:
+def _safely(work: Callable[[], Graded], as_json: bool) -> int:
     """Return the exit status; an error may quote what a student wrote, so it is made fit for any log."""
     try:
-        return work()
+        graded = work()
+        if as_json and graded.results is not None:
+            click.echo(to_json(graded.results), nl=False)
+        return graded.status
     except DockerLabError as error:
         click.echo(workflow_text(f"error: {error}"), err=True)
         return EXIT_INFRA if isinstance(error, InfraError) else EXIT_USAGE
@@ -120,6 +130,11 @@ def _say(line: str) -> None:
     """Print a line now: whoever looks on, looks on live."""
     click.echo(line)
     sys.stdout.flush()
+
+
+def _say_beside(line: str) -> None:
+    """Print a line where it does not mix with the JSON."""
+    click.echo(line, err=True)
 
 
 def _request(path: Path, options: dict[str, Any]) -> Any:

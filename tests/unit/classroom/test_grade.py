@@ -218,6 +218,24 @@ def test_every_command_has_help_with_an_example(capsys):
         assert " ".join(["dockerlab", *words]) in shown
 
 
+def test_json_alone_is_on_standard_output(classroom, capsys, monkeypatch):
+    import pytest_dockerlab.classroom.grading as grading
+
+    first = classroom.grade()
+
+    def stored(_request, say):
+        say("a line of the report")
+        return first
+
+    monkeypatch.setattr(grading, "grade_path", stored)
+    with pytest.raises(SystemExit) as caught:
+        main(["grade", str(classroom.student), "--json"])
+    out, err = capsys.readouterr()
+    assert caught.value.code == 0
+    assert json.loads(out) == first.results
+    assert err == "a line of the report\n"
+
+
 @pytest.mark.parametrize("arguments", [["grade", "nowhere"], ["grade", ".", "--format", "x"], ["regrade", "nowhere"]])
 def test_a_wrong_call_ends_with_4(arguments):
     program = Path(sys.executable).with_name("dockerlab")

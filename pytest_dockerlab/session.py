@@ -15,7 +15,7 @@ from pytest_dockerlab.assignment import Assignment
 from pytest_dockerlab.checks.base import Outcome
 from pytest_dockerlab.data.digits import load_digits
 from pytest_dockerlab.engine.signals import orderly_termination
-from pytest_dockerlab.errors import Blocked, DockerLabError, UsageError
+from pytest_dockerlab.errors import Blocked, DockerLabError, InfraError, UsageError
 from pytest_dockerlab.grade import Grading, outcome_of
 from pytest_dockerlab.progress import PytestProgress
 from pytest_dockerlab.report.escape import workflow_text
@@ -116,13 +116,27 @@ class DockerLabSession:
 
     # -- hooks
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """Open the run, unless nothing is going to run; whatever is in the way is told in a sentence."""
+        if self.config.option.collectonly:
+            return
+        try:
+            self.grading  # noqa: B018
+        except InfraError as error:  # another run holds the lock, or the cache can't be written
+            pytest.exit(workflow_text(str(error)), returncode=EXIT_NO_GRADE)
+        except DockerLabError as error:  # the user's configuration is wrong
+            raise pytest.UsageError(workflow_text(str(error))) from None
+
     def pytest_report_header(self) -> list[str]:
         """Show the effective configuration."""
-        return [
+        lines = [
             f"dockerlab: {self.assignment.name} <- {self.submission.root}",
             f"dockerlab: gpu {self.settings.gpu}, language {self.settings.lang}, runtime {self.settings.runtime}",
-            f"dockerlab: facts and evidence in {self.grading.store.folder}",
         ]
+        if self._grading is not None:
+            lines.append(f"dockerlab: facts and evidence in {self._grading.store.folder}")
+        return lines
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         """Refuse a marker that names no check, or other points than the assignment."""

@@ -33,7 +33,10 @@ class RunStore:
     def __init__(self, folder: Path) -> None:
         """Make the folder where it is missing."""
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _not_ours(folder, error) from error
 
     @classmethod
     def open(cls, key: str) -> RunStore:
@@ -80,10 +83,19 @@ class RunStore:
                 f"Another run is grading the same submission (lock: {lock.lock_file}).",
                 fix="Wait until it ends, or end it.",
             ) from error
+        except OSError as error:
+            raise _not_ours(self.folder, error) from error
         try:
             yield
         finally:
             lock.release()
+
+
+def _not_ours(folder: Path, error: OSError) -> InfraError:
+    return InfraError(
+        f"The cache folder {folder} can't be used ({error.strerror}).",
+        fix="Set DOCKERLAB_CACHE to a folder that you may write to.",
+    )
 
 
 def write_atomic(path: Path, data: bytes) -> None:

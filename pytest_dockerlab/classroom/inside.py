@@ -10,7 +10,7 @@ import importlib.util
 import json
 import os
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -19,6 +19,9 @@ from pytest_dockerlab.errors import InfraError
 from pytest_dockerlab.facts import LossPoint
 from pytest_dockerlab.observer import Observer
 from pytest_dockerlab.store import write_atomic
+
+if TYPE_CHECKING:
+    from pytest_dockerlab.session import DockerLabSession
 
 MAX_HANDED = 1 << 20
 HIDDEN = pytest.StashKey[tuple[bool, bool]]()
@@ -57,19 +60,30 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Mark a run with hidden digits, and keep the judgement of its answers out of a student's log."""
-    from pytest_dockerlab.session import NAME, DockerLabSession
-
-    session = config.pluginmanager.get_plugin(NAME)
-    hidden, quiet = config.stash.get(HIDDEN, (False, False))
-    if HIDDEN not in config.stash or not isinstance(session, DockerLabSession):
+    """Keep the judgement of hidden digits out of a student's log."""
+    session = _session(config)
+    if session is None:
         return
     session.shows_grade = False
-    if not hidden:
-        return
-    if quiet:
+    hidden, quiet = config.stash[HIDDEN]
+    if hidden and quiet:
         session.progress = cast(Any, Discreet(session.progress))
-    write_atomic(session.grading.store.file(MARK), b"{}\n")
+
+
+@pytest.hookimpl(trylast=True)  # the session has opened the run by then, or told why it can't
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Mark a run with hidden digits."""
+    ours = _session(session.config)
+    if ours is not None and session.config.stash[HIDDEN][0]:
+        write_atomic(ours.grading.store.file(MARK), b"{}\n")
+
+
+def _session(config: pytest.Config) -> DockerLabSession | None:
+    """Return the plugin's state, where the parent has handed something over."""
+    from pytest_dockerlab.session import NAME, DockerLabSession
+
+    found = config.pluginmanager.get_plugin(NAME)
+    return found if HIDDEN in config.stash and isinstance(found, DockerLabSession) else None
 
 
 def _no_engine() -> None:

@@ -25,6 +25,7 @@ from pytest_dockerlab.store import RunStore
 from pytest_dockerlab.submission import Submission
 
 STANDIN = "dockerlab.standin"
+RESTART_S = 60.0  # an engine restarts in 2 s, and in 10 s more where it has to end containers first
 READ_S = 120.0  # 1.5 million files are listed in 20 s, a gigabyte is read in 2 s
 FASTER = "Make the earlier stages shorter: a build that installs less, fewer epochs."
 
@@ -137,15 +138,12 @@ class RunContext:
         return tuple(replaced)
 
     def reconnect(self) -> None:
-        """Forget what an engine that went away may have lost; the connection itself is made anew by each request."""
-        self._containers = [name for name in self._containers if self._exists(name)]
-
-    def _exists(self, container: str) -> bool:
-        try:
-            self.engine.state(container)
-        except InfraError:
-            return False
-        return True
+        """Wait until an engine that went away answers, and forget what it lost. Each request connects anew."""
+        for _ in self.deadline.sooner(RESTART_S).poll(1.0):
+            with contextlib.suppress(InfraError):
+                there = {thing.id for thing in self.engine.owned(self.run_id)}
+                self._containers = [container for container in self._containers if container in there]
+                return
 
     def close(self) -> None:
         """Remove what is left; an engine that is gone by now is left to the reaper of the next run."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,14 +15,12 @@ from pytest_dockerlab.engine.connect import connect
 from pytest_dockerlab.engine.docker import DockerEngine
 from pytest_dockerlab.errors import InfraError
 from pytest_dockerlab.grade import Grade, grade
-from pytest_dockerlab.images import names
 from pytest_dockerlab.settings import Settings
 from pytest_dockerlab.submission import Submission
 
 pytestmark = [pytest.mark.engine, pytest.mark.images]
 
 ARGS = ["--platform=systrap", "--network=none"]  # ENGINE.md: --network=sandbox fails in a root network namespace
-START_S = 60.0
 TOML = """
 schema = 1
 name = "sandboxed"
@@ -45,53 +40,20 @@ train = 60
 
 
 @pytest.fixture(scope="module")
-def gvisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a dockerd in a network of its own (else it would take the first one's bridge away)."""
-    missing = [name for name in ("dockerd", "runsc", "unshare", "docker") if shutil.which(name) is None]
-    if missing:
-        pytest.skip(f"not here: {', '.join(missing)} (Debian 13's package runsc also installs on Debian 12)")
-    if os.geteuid() != 0:
-        pytest.skip("an engine of one's own needs root")
-    folder = tmp_path_factory.mktemp("gvisor")
-    host = f"unix://{folder}/docker.sock"
-    config = folder / "daemon.json"
-    config.write_text(json.dumps({"runtimes": {"runsc": {"path": shutil.which("runsc"), "runtimeArgs": ARGS}}}))
-    argv = [
-        "unshare",
-        "--net",
-        "dockerd",
-        "--config-file",
-        str(config),
-        "-H",
-        host,
-        "--data-root",
-        str(folder / "data"),
-    ]
-    argv += ["--exec-root", str(folder / "exec"), "--pidfile", str(folder / "pid"), "--bridge=none", "--iptables=false"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(argv, stdout=log, stderr=log, start_new_session=True)
-    try:
-        until = time.monotonic() + START_S
-        while subprocess.run(["docker", "-H", host, "version"], capture_output=True, check=False).returncode:
-            if process.poll() is not None or time.monotonic() > until:
-                pytest.skip("an engine of the test's own does not start: " + (folder / "log").read_text()[-300:])
-            time.sleep(0.5)
-        yield host
-    finally:
-        process.terminate()
-        process.wait(30)
+def gvisor(user_config: Path, start_engine) -> Iterator[str]:
+    """The address of an engine that has the runtime, and the stand-in for Python."""
+    runsc = shutil.which("runsc")
+    if runsc is None:
+        pytest.skip("not here: runsc (Debian 13's package also installs on Debian 12)")
+    own = start_engine(runtimes={"runsc": {"path": runsc, "runtimeArgs": ARGS}})
+    own.load("python:3.11-slim", user_config)
+    yield own.host
+    own.stop()
 
 
 @pytest.fixture
-def engine(gvisor: str, monkeypatch: pytest.MonkeyPatch, user_config: Path) -> str:
-    """That engine, with the stand-in for Python under the name that Dockerfiles use."""
-    maps = [
-        names.load_map(file) for file in user_config.glob("*.toml") if file.name in ("config.toml", "standins.toml")
-    ]
-    python = names.resolve("python:3.11-slim", *maps) or "python:3.11-slim"
-    with subprocess.Popen(["docker", "save", python], stdout=subprocess.PIPE) as saved:
-        subprocess.run(["docker", "-H", gvisor, "load"], stdin=saved.stdout, check=True, capture_output=True)
-    subprocess.run(["docker", "-H", gvisor, "tag", python, "python:3.11-slim"], check=True)
+def engine(gvisor: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """That engine, as the one to use."""
     monkeypatch.setenv("DOCKER_HOST", gvisor)
     return gvisor
 

@@ -304,10 +304,12 @@ def _list(values: list[Any], depth: int) -> Answer:
 
 
 def _pairs(values: list[Any]) -> dict[str, float] | None:
-    """Return the classes and scores of `[{"label": "7", "score": .98}, …]` or `[["7", .98], …]`."""
+    """Return the classes and scores of `[{"label": "7", "score": .98}, …]`, `[["7", .98], …]` or `[{"7": .98}, …]`."""
     table: dict[str, float] = {}
     for value in values[:1001]:
-        if isinstance(value, dict):
+        if isinstance(value, dict) and len(value) == 1 and is_digit_name(str(next(iter(value)))):
+            [(name, score)] = value.items()
+        elif isinstance(value, dict):
             lowered = {str(key).lower(): item for key, item in value.items()}
             name = next((lowered[key] for key in DIGIT_KEYS if isinstance(lowered.get(key), (str, int))), None)
             score = next((lowered[key] for key in SCORE_KEYS if _is_number(lowered.get(key))), None)

@@ -37,7 +37,7 @@ SEVENS = [
     json.dumps({"model_name": "m", "outputs": [{"name": "o", "shape": [1, 10], "datatype": "FP32", "data": LOGITS}]}),
     json.dumps({"outputs": [{"name": "o", "datatype": "FP32", "data": [LOGITS]}]}),
     '{"outputs": [{"name": "embedding", "data": [1, 2, 3]}, {"name": "digit", "datatype": "BYTES", "data": ["7"]}]}',
-    "\ufeff7",
+    "\ufeff7", '[{"7": 0.99}, {"1": 0.01}]', '[{"1": 0.2}, {"7": 0.7}, {"2": 0.1}]',
 ]  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 FIXES = {
-    "exited": "Start it in the foreground (TorchServe: `torchserve --start --foreground`), and read the log's last lines.",
+    "exited": "Start it in the foreground (TorchServe: `torchserve --start --foreground`), and read its log.",
     "not_listening": "See that CMD starts the server, and that it does not wait for something.",
     "other_port": "Let it listen on 8080, or name its port in dockerlab.toml: [serve] port = ….",
     "localhost_only": "Set `inference_address=http://0.0.0.0:8080` in config.properties, and give it with --ts-config.",

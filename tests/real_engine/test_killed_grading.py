@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +65,7 @@ def at_work(seconds: str) -> bool:
 class Lab:
     """A submission that stops at one stage, and its grading."""
 
-    def __init__(
-        self, folder: Path, stage: str, checks: Sequence[str] = CHECKS, seconds: str = "", total: int = 600
-    ) -> None:
+    def __init__(self, folder: Path, stage: str, seconds: str = "", total: int = 600) -> None:
         self.seconds = seconds or str(10_000_000 + secrets.randbelow(80_000_000))
         wait = f"sleep {self.seconds}"
         self.lab, self.student = folder / "lab", folder / "student"
@@ -146,6 +144,12 @@ def test_nothing_stays_of_a_killed_grading(lab: Callable[..., Lab], stage: str, 
         assert "loss=0.5" in (run / "train.log").read_text()
 
 
+def outcomes() -> dict[str, str]:
+    """What became of each check, as the one run of this test's cache keeps it."""
+    [run] = (paths.cache_dir() / "runs").iterdir()
+    return {check["id"]: check["outcome"] for check in json.loads((run / "results.json").read_text())["checks"]}
+
+
 @pytest.fixture
 def elsewhere(own, user_config: Path, monkeypatch: pytest.MonkeyPatch):
     """An engine of the test's own, as the one to grade on."""
@@ -156,25 +160,23 @@ def elsewhere(own, user_config: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_training_begins_again_where_the_engine_restarts(elsewhere, lab: Callable[..., Lab]) -> None:
-    one = lab("train", checks=CHECKS[:5], seconds=f"6.{secrets.randbelow(10**6):06}")
+    one = lab("train", seconds=f"6.{secrets.randbelow(10**6):06}")
     process = one.start()
     elsewhere.stop()
     elsewhere.start()
     output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
     assert "Trying once more" in output
+    assert outcomes() == dict.fromkeys(CHECKS[:5], "passed") | {"serve": "failed", "predict": "blocked"}, output
     assert one.left() == []
 
 
 def test_an_engine_that_stays_away_is_no_grade(elsewhere, lab: Callable[..., Lab]) -> None:
-    one = lab("train", checks=CHECKS[:5], total=20)
+    one = lab("train", total=20)
     process = one.start()
     elsewhere.stop()
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 10, output
     assert "The engine went away" in output
-    [run] = (paths.cache_dir() / "runs").iterdir()
-    results = json.loads((run / "results.json").read_text())
-    assert {check["id"]: check["outcome"] for check in results["checks"]}["train"] == "infra"
+    assert outcomes()["train"] == "infra"
     elsewhere.start()
     assert any(not one.left() for _ in Deadline.after(GONE_S).poll(0.5)), one.left()

@@ -28,7 +28,12 @@ POINTS: dict[int, tuple[str, ...]] = {
     2: ("engine_contract/test_build.py::test_the_deadline_stops_the_step",),
     3: ("adversarial/test_runs.py::test_the_whole_runs_time_has_its_own_message",),
     4: ("adversarial/test_runs.py::test_gets_its_stated_outcome",),  # adv-log-*
-    5: ("real_engine/test_cleanup.py", "unit/test_guard.py", "unit/test_reaper.py"),
+    5: (
+        "real_engine/test_killed_grading.py",
+        "real_engine/test_cleanup.py",
+        "unit/test_guard.py",
+        "unit/test_reaper.py",
+    ),
     6: ("engine_contract/test_containers.py",),
     7: ("real_engine/test_cleanup.py",),  # no Ryuk: our own reaper
     8: ("adversarial/test_runs.py::test_gets_its_stated_outcome",),  # adv-ignores-sigterm

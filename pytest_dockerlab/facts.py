@@ -159,6 +159,12 @@ class LossCurve:
         """Return the values of one series, in order."""
         return [point.value for point in self.points if point.series is series]
 
+    def told(self, series: Series = Series.TRAIN) -> int:
+        """Return how many readings of one series there were before `points` was thinned; of several, by their share."""
+        kept = len(self.values(series))
+        thinned = kept and self.total_points > len(self.points)
+        return round(kept * self.total_points / len(self.points)) if thinned else kept
+
 
 MAX_POINTS = 2000
 

@@ -58,7 +58,7 @@ def artifact_new(artifact: Artifact) -> Finding:
 def cpu_plausible(run: TrainingRun, curve: LossCurve, cpus: float) -> Finding:
     """What was computed is enough for the training that the log tells of."""
     epochs = curve.claimed_epochs or 0
-    steps = training_points(curve)
+    steps = curve.told()
     measured = run.cpu_s
     most = run.seconds * cpus if measured is None else min(run.seconds, STALE_S) * cpus + measured
     most = min(most, run.seconds * cpus) + (run.gpu_s or 0.0)
@@ -75,12 +75,6 @@ def cpu_plausible(run: TrainingRun, curve: LossCurve, cpus: float) -> Finding:
     return Finding("cpu_plausible", True, f"Processor time fits the training: {seen}")
 
 
-def training_points(curve: LossCurve) -> int:
-    """Return how many losses of training the log told, before the curve was thinned."""
-    kept, train = len(curve.points), len(curve.values())
-    return train if curve.total_points <= kept or not kept else round(train * curve.total_points / kept)
-
-
 def loss_over_time(run: TrainingRun, curve: LossCurve) -> Finding:
     """The losses came while the training ran, not all at once. The first and last twentieth do not count."""
     times = sorted(point.at_s for point in curve.points if point.series is Series.TRAIN and point.at_s is not None)
@@ -89,7 +83,7 @@ def loss_over_time(run: TrainingRun, curve: LossCurve) -> Finding:
     cut = len(times) // 20
     middle = times[cut : len(times) - cut]
     span = middle[-1] - middle[0]
-    count = training_points(curve)
+    count = curve.told()
     seen = f"{count} loss values arrived within {span:.2f} s, from {times[0]:.1f} s to {times[-1]:.1f} s"
     seen += f" of a run of {run.seconds:.1f} s."
     if span < min(BURST_MAX_S, count * len(middle) / len(times) / BURST_POINTS_PER_S):

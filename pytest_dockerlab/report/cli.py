@@ -72,7 +72,7 @@ _FORMAT_OPTIONS = _options(
         help="What to make of one results.json.",
     ),
     click.option("--list-formats", is_flag=True, help="List the formats and what `no grade` becomes in each."),
-    click.option("--json", "as_json", is_flag=True, help="With --list-formats: as JSON."),
+    click.option("--json", "as_json", is_flag=True, help="One results.json as it is, or --list-formats, as JSON."),
     click.option("-o", "--output", type=_FILE, help="Where to write; without it, standard output."),
     click.option("--append", is_flag=True, help="Add to the file, as $GITHUB_OUTPUT and $GITHUB_STEP_SUMMARY need."),
     click.option(
@@ -145,7 +145,7 @@ def report(
     if len(files) != 1:
         raise UsageError(f"--format takes one results.json, these are {len(files)}", fix="or give --gradebook")
     one = load_results(files[0])
-    text = FORMATS[format_name].convert(one, _context(lang, submitted_at, output))
+    text = to_json(one) if as_json else FORMATS[format_name].convert(one, _context(lang, submitted_at, output))
     _write(text.encode("utf-8"), output, append, files)
     if not one["graded"]:
         click.echo("no grade: the grading system failed, not the submission", err=True)

@@ -88,7 +88,7 @@ def loss(
                 {
                     "verdict": verdict.kind.value,
                     "source": curve.source,
-                    "points": verdict.points,
+                    "points": max(curve.told(rules.series), verdict.points),
                     "first": _plain(verdict.first),
                     "last": _plain(verdict.last),
                     "relative_drop": _plain(verdict.relative_drop),

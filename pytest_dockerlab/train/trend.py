@@ -127,7 +127,7 @@ def judge(curve: LossCurve, rules: LossRules = DEFAULT_RULES) -> Verdict:
             "printed_once" if len(finite) == 1 else "too_few",
             points=len(finite),
         )
-    return _trend(finite, lost, rules)
+    return _trend(finite, lost, rules, max(curve.told(rules.series), len(points)))
 
 
 def _nothing(curve: LossCurve, rules: LossRules) -> Verdict:
@@ -171,7 +171,7 @@ def _not_finite(points: Sequence[LossPoint]) -> Verdict | None:
     )
 
 
-def _trend(values: Sequence[float], lost: int, rules: LossRules) -> Verdict:
+def _trend(values: Sequence[float], lost: int, rules: LossRules, told: int) -> Verdict:
     count = len(values)
     positive = min(values) >= 0
     heads, tails = head_size(count), tail_size(count)
@@ -188,7 +188,7 @@ def _trend(values: Sequence[float], lost: int, rules: LossRules) -> Verdict:
         return Verdict(kind, sentence + ignored, detail, count, first, last, drop, p_value, heads, tails)
 
     levels = f"from {_number(first)} to {_number(last)}"
-    over = f"over {count} readings"
+    over = f"over {count} readings" if told == count + lost else f"over {count} of {told} readings"
     blown = _blew_up(values, first, last, positive, rules)
     if blown is not None:
         low, end = blown

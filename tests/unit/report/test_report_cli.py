@@ -46,6 +46,10 @@ def test_formats_are_listed() -> None:
     assert [row["name"] for row in rows] == list(FORMATS)
 
 
+def test_json_is_the_result_as_it_is(out: Path, load: Load) -> None:
+    assert json.loads(_run(out / "bob", "--json").output) == load("failed")
+
+
 def test_one_result_in_a_format(out: Path, golden: Path) -> None:
     assert "score: 100 of 100" in _run(out / "alice").output
     done = _run(out / "alice" / "results.json", "--format", "csv")

@@ -37,6 +37,13 @@ def test_standard_input():
     assert json.loads(result.output)["points"] == 40
 
 
+def test_all_readings_count_also_those_that_were_not_kept():
+    log = "".join(f"step {at} loss: {2.3 * 0.9995**at:.6f}\n" for at in range(5000))
+    answer = json.loads(run("-", "--json", input=log).output)
+    assert answer["points"] == 5000
+    assert "of 5000 readings" in answer["sentence"]
+
+
 def test_json_has_no_nan():
     answer = json.loads(run("-", "--json", input="loss: nan\n" * 9).output, parse_constant=pytest.fail)
     assert answer["verdict"] == "nan"

@@ -47,8 +47,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: Sequence[st
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker; under `--dockerlab`, register the real plugin."""
     config.addinivalue_line("markers", MARKER)
-    if not config.getoption("dockerlab"):
-        return
+    if not config.getoption("dockerlab") or config.getoption("help") or config.getoption("markers"):
+        return  # whoever asks for help has no assignment to name
     from pytest_dockerlab.session import register
 
     register(config)

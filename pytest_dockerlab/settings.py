@@ -56,7 +56,9 @@ OPTIONS = (
         "NAME|PATH",
     ),
     Option("submission", "the folder to grade (default: the nearest one with a dockerlab.toml, else rootdir)", "PATH"),
-    Option("gpu", "auto (a free GPU, else the CPU), none, required, or which GPUs", "auto|none|required|INDEX|UUID"),
+    Option(
+        "gpu", "auto (a free GPU, else the CPU), none, required, or which GPUs", "auto|none|required|INDEX[,INDEX]|UUID"
+    ),
     Option("results", "write results.json here too", "FILE"),
     Option("report", "write the evidence and the reports into this folder", "DIR"),
     Option("lang", "language of the messages", "en|zh", LANGUAGES),

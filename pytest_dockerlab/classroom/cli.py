@@ -84,7 +84,7 @@ _COMMON = _options(
 @click.command("grade", epilog=_GRADE)
 @click.argument("path", type=click.Path(path_type=Path))
 @_COMMON
-@click.option("--gpu", metavar="auto|none|required|INDEX|UUID", help="Which GPU to train on.")
+@click.option("--gpu", metavar="auto|none|required|INDEX[,INDEX]|UUID", help="Which GPU to train on.")
 @click.option("--runtime", type=click.Choice(RUNTIMES), help="Container runtime for training.")
 @click.option("--fresh", is_flag=True, default=None, help="Ignore what earlier runs stored.")
 @click.option("--keep", is_flag=True, default=None, help="Leave containers and images behind.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -51,9 +52,13 @@ def check_targets(submission: Path, targets: Iterable[Path | None]) -> None:
     for target in targets:
         if target is None:
             continue
+        plain = Path(os.path.normpath(target))
         for lexical in (root, submission.absolute()):
-            inside = target.is_relative_to(lexical) and target != lexical
-            if inside and (target.is_symlink() or not target.parent.resolve().is_relative_to(root)):
+            inside = plain.is_relative_to(lexical) and plain != lexical
+            leads_out = inside and (target.is_symlink() or not target.parent.resolve().is_relative_to(root))
+            # `../results.json` from inside of it is fine, unless a link on the way makes it another place.
+            detour = not inside and target.is_relative_to(lexical) and target.parent.resolve() != plain.parent.resolve()
+            if leads_out or detour:
                 raise UsageError(
                     f"{target} leads out of the submission by a link that is part of it.",
                     fix="Give --results and --report outside of the submission.",

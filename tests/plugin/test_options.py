@@ -121,3 +121,13 @@ def test_digits_that_cannot_be_used_are_refused_before_anything_runs(lab):
     assert "labels.csv" in result.stderr.str()
     assert "Traceback" not in result.stderr.str()
     assert lab.engine.calls == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"), [("--help", "*--dockerlab-gpu=*"), ("--markers", "*mark.dockerlab(check=*")]
+)
+def test_help_needs_no_assignment(lab, asked, shown):
+    result = lab.run(asked, named=False)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines([shown])
+    assert lab.engine.calls == []

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_dockerlab.classroom import child, lesson
+from pytest_dockerlab.classroom import child, lesson, publish
 from pytest_dockerlab.cli import COMMANDS, main
 from pytest_dockerlab.errors import UsageError
 
@@ -202,6 +202,30 @@ def test_a_folder_that_is_no_assignment(classroom, course):
     url, commit = course
     with pytest.raises(UsageError, match="no folder"):
         classroom.grade(assignment=f"{url}x@{commit}")
+
+
+# -- where results go
+
+
+@pytest.fixture
+def repo(tmp_path):
+    """A submission with a link out of it, which the grader stands in."""
+    (tmp_path / "elsewhere" / "deep" / "er").mkdir(parents=True)
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    (repo / "link").symlink_to(tmp_path / "elsewhere" / "deep" / "er")
+    return repo
+
+
+@pytest.mark.parametrize("name", ["../r.json", "r.json", "new/r.json", "../elsewhere/r.json"])
+def test_results_beside_or_inside_of_the_submission(repo, name):
+    publish.check_targets(repo, [repo / name, None])
+
+
+@pytest.mark.parametrize("name", ["link", "link/r.json", "link/../r.json", "link/../../r.json"])
+def test_a_link_of_the_students_does_not_say_where_results_go(repo, name):
+    with pytest.raises(UsageError, match="leads out of the submission"):
+        publish.check_targets(repo, [repo / name])
 
 
 # -- the command

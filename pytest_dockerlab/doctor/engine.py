@@ -79,7 +79,8 @@ def builder(machine: Machine) -> list[Finding]:
     """Whether there is buildx. Without it the classic builder builds, which can't do all that Dockerfiles ask for."""
     less = "the classic builder is used, which refuses heredocs, `RUN --mount` and `COPY --link`"
     if machine.podman:
-        return [warn("builder", f"Podman builds through its Docker API: {less}")]
+        some = "what its version does not know of heredocs, `COPY --link` and the like gets no grade"
+        return [warn("builder", f"Podman builds through its Docker API: {some}")]
     client = machine.command("docker")
     if client is None:
         return [warn("builder", f"no docker client on the PATH: {less}", _get_buildx(machine))]
@@ -119,7 +120,10 @@ def _get_buildx(machine: Machine) -> str:
 def runtimes(machine: Machine) -> list[Finding]:
     """Which runtimes there are; gVisor's is the stronger sandbox."""
     # The containerd shims are the same runtimes under longer names.
-    names = sorted(name for name in machine.info.get("Runtimes") or {} if not name.startswith("io.containerd."))
+    known = machine.info.get("Runtimes") or {}
+    names = sorted(name for name in known if not name.startswith("io.containerd."))
+    if machine.podman and machine.same_kernel:  # it tells all that its configuration names, and looks for none of them
+        names = [name for name in names if Path((known[name] or {}).get("path") or "").is_file()]
     seen = f"{', '.join(names) or 'unknown'} (default: {machine.info.get('DefaultRuntime') or '?'})"
     if "runsc" in names:
         return [ok("runtimes", f"{seen}; gVisor (runsc) can be chosen: --dockerlab-runtime runsc")]

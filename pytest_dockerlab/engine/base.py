@@ -241,7 +241,10 @@ class Engine(Protocol):
         """Run a command of ours inside a container of ours; pieces of `stdin` are taken as they are sent."""
 
     def remove(self, container: str) -> None:
-        """Remove a container with its anonymous volumes, running or not. Quiet where it is gone."""
+        """Remove a container with its anonymous volumes, running or not. Quiet where it is gone.
+
+        One whose network another has joined goes after that one: Podman refuses it before.
+        """
 
     def remove_image(self, name: str) -> None:
         """Remove an image by tag or id. Quiet where it is gone."""

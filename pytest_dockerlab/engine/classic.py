@@ -34,6 +34,9 @@ BUILDKIT_ONLY = (
     ("`COPY --link`", re.compile(r"^[ \t]*(COPY|ADD)\s[^\n]*--link\b", re.I | re.M)),
     ("`COPY --parents` or `--exclude`", re.compile(r"^[ \t]*(COPY|ADD)\s[^\n]*--(parents|exclude)\b", re.I | re.M)),
 )
+# What Podman says where its builder does not know one of them (4.3.1; for heredocs also Ubuntu's 4.9.3, podman#25421):
+# the lines of a heredoc are taken for instructions, or its name for a file.
+PODMAN_LACKS = re.compile(r"unknown instruction|only supports the|stat: \"/<<", re.I)
 QUOTED = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'")
 
 

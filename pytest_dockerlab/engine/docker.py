@@ -36,6 +36,9 @@ from pytest_dockerlab.errors import EngineUnavailable, InfraError, StudentError
 # The log that the engine keeps is only a second copy (ours is pumped live), so it is small: a container that writes
 # 2 MB of "y\n" makes a json log of 72 MB.
 LOG_CONFIG = LogConfig(type="json-file", config={"max-size": "10m", "max-file": "1"})
+# To a container with any limit of its own, Podman as root gives a million files and processes on top, whatever its
+# configuration says; without CAP_SYS_RESOURCE that fails too ("error setting rlimit type 7").
+PODMAN_ULIMITS = (("nofile", 4096, 4096), ("nproc", 4096, 4096))
 SETTLE_S = 2.0  # how long Podman may take to say how a container ended
 
 
@@ -121,7 +124,10 @@ class DockerEngine(DockerImages):
                 self._memlock = "rlimit" not in str(error.explanation)
             finally:
                 self.remove(trial)
-        return spec.ulimits if self._memlock else tuple(limit for limit in spec.ulimits if limit not in wanted)
+        if self._memlock:
+            return spec.ulimits
+        lower = PODMAN_ULIMITS if self.info().name == "Podman" else ()
+        return (*(limit for limit in spec.ulimits if limit not in wanted), *lower)
 
     def start(self, container: str) -> str | None:
         """Start; the engine's words where the image's own command is at fault."""
@@ -327,7 +333,8 @@ class DockerEngine(DockerImages):
                 Owned(
                     "image",
                     row["Id"],
-                    (row.get("RepoTags") or ["<none>"])[0],
+                    # Podman writes the registry's name, which Docker leaves out.
+                    (row.get("RepoTags") or ["<none>"])[0].removeprefix("docker.io/"),
                     row.get("Labels") or {},
                     bytes=int(row.get("Size") or 0),
                     created=float(row.get("Created") or 0),

@@ -72,8 +72,9 @@ class DockerImages:
     ) -> BuildOutcome:
         """Tag each replacement with the name it replaces while the build runs, and put back what the name meant."""
         syntax = classic.needs_buildkit(classic.dockerfile_of(request))
-        # Podman's builder has its own words for what it does not know; Docker's classic one builds some of it wrongly.
-        if syntax and self.info().name != "Podman":
+        podman = self.info().name == "Podman"
+        # Podman's builder knows some of it, by version, and fails on the rest; Docker's classic one builds it wrongly.
+        if syntax and not podman:
             raise InfraError(
                 f"The Dockerfile uses {syntax}, which the classic builder would build wrongly.",
                 fix=(
@@ -85,7 +86,13 @@ class DockerImages:
         try:
             for name, replacement in request.replaced.items():
                 self.tag(replacement, name)
-            return classic.build(request, deadline, on_output, self.host)
+            outcome = classic.build(request, deadline, on_output, self.host)
+            if podman and syntax and classic.PODMAN_LACKS.search(outcome.error or ""):
+                raise InfraError(
+                    f"The Dockerfile uses {syntax}, which {self.info()} can't build: {(outcome.error or '')[:200]}",
+                    fix="Grade on Docker with its buildx plugin, or on a Podman that builds it.",
+                )
+            return outcome
         finally:
             for name, config in before.items():
                 if config is not None:

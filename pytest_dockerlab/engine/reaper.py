@@ -140,21 +140,25 @@ def over_budget(engine: Engine, max_disk: int, *, here: Here | None = None) -> l
 
 
 def remove(engine: Engine, removals: Iterable[Removal], deadline: Deadline) -> list[Removal]:
-    """Remove, and return what became of each. One that stays does not keep the others; a lost engine does."""
-    done = []
+    """Remove, and return what became of each. One that stays does not keep the others; a lost engine does.
+
+    What was refused is tried again once something else has gone: Podman removes no container whose network another one
+    has joined, and lists the two in no order.
+    """
+    done, refused = [], []
     for removal in removals:
         if deadline.passed:
-            done.append(replace(removal, error="no time was left for it"))
+            done.append(replace(removal, error=removal.error or "no time was left for it"))
             continue
         try:
             _remove(engine, removal.thing)
         except EngineUnavailable:
             raise
         except InfraError as error:
-            done.append(replace(removal, error=error.message))
+            refused.append(replace(removal, error=error.message))
         else:
-            done.append(removal)
-    return done
+            done.append(replace(removal, error=None))
+    return done + (remove(engine, refused, deadline) if done else refused)
 
 
 def reap(engine: Engine, deadline: Deadline | None = None, *, max_disk: int | None = None) -> list[Removal]:

@@ -14,6 +14,7 @@ import contextlib
 import io
 import os
 import shutil
+import signal
 import subprocess
 import tarfile
 import time
@@ -245,7 +246,25 @@ def podman_engine(tmp_path_factory: pytest.TempPathFactory, real_images: dict[st
             with contextlib.suppress(subprocess.TimeoutExpired):
                 service.wait(10)
             service.kill()
+            end_monitors(folder)
             subprocess.run([*argv, "system", "reset", "--force"], capture_output=True, timeout=120, check=False)
+            unmount_below(folder)
+
+
+def end_monitors(folder: Path) -> None:
+    """End the monitor (conmon) of each `exec`: after five minutes it calls podman, which makes its folders anew."""
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            program, *argv = entry.read_bytes().split(b"\0")
+            if program.endswith(b"/conmon") and any(os.fsencode(folder) in word for word in argv):
+                os.kill(int(entry.parent.name), signal.SIGKILL)
+
+
+def unmount_below(folder: Path) -> None:
+    """Podman leaves its storage mounted on itself; pytest could never remove the folder."""
+    points = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for point in sorted((point for point in points if point.startswith(f"{folder}/")), reverse=True):
+        subprocess.run(["umount", "--lazy", point], capture_output=True, check=False)
 
 
 def rig_for(request: pytest.FixtureRequest, folder: Path) -> Rig:

@@ -145,6 +145,7 @@ def test_a_built_image_is_ours(builder):
     assert outcome.ok
     [image] = [one for one in builder.engine.owned(builder.run_id) if one.kind == "image"]
     assert image.labels[RUN] == builder.run_id
+    assert image.name == tag
     builder.engine.remove_owned(image)
     assert builder.engine.image(tag) is None
     builder.engine.remove_owned(image)
@@ -152,17 +153,26 @@ def test_a_built_image_is_ours(builder):
 
 @pytest.mark.parametrize(
     "step",
-    ["RUN <<EOF\ntrue\nEOF", "RUN --mount=type=cache,target=/c true", "COPY --link a /a"],
+    ["RUN <<EOF\ntouch /made\nEOF", "RUN --mount=type=cache,target=/c touch /made", "COPY --link a /made"],
     ids=lambda step: step[:9],
 )
 def test_what_only_buildkit_builds(builder, step):
     """Built, or refused by name: never built wrongly."""
-    if builder.name not in ("docker", "classic"):
-        pytest.skip("Docker's two builders only")
+    if builder.fake:
+        pytest.skip("the fake has no such syntax")
     dockerfile = f"FROM {builder.image}\n{step}\n"
     if builder.name == "classic":
         with pytest.raises(InfraError, match="classic builder"):
             builder.build(dockerfile, {"a": b""})
-    else:
-        _, outcome, _ = builder.build(dockerfile, {"a": b""})
-        assert outcome.ok, outcome.error
+        return
+    refused = ""
+    try:
+        tag, outcome, _ = builder.build(dockerfile, {"a": b""})
+    except InfraError as error:
+        refused = error.message
+    if refused:
+        assert builder.name == "podman"  # 4.3.1 builds `--mount`, later versions more
+        assert "Podman" in refused
+        return
+    assert outcome.ok, outcome.error
+    assert builder.engine.read(builder.create("true", image=tag), "/made") is not None

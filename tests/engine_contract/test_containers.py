@@ -6,10 +6,14 @@ import time
 
 import pytest
 
-from pytest_dockerlab.engine.base import Mount, Usage
+from pytest_dockerlab.context import tar_of
+from pytest_dockerlab.deadline import Deadline
+from pytest_dockerlab.engine.base import BuildRequest, Mount, Usage
 from pytest_dockerlab.engine.fake import FakeProgram, Reply
-from pytest_dockerlab.engine.labels import RUN
+from pytest_dockerlab.engine.labels import RUN, new_run_id, run_labels
+from pytest_dockerlab.engine.reaper import remove_run
 from pytest_dockerlab.errors import ImageUnavailable, InfraError
+from pytest_dockerlab.sandbox import ULIMITS
 from pytest_dockerlab.serve.http import ExecHttpClient
 
 FOREVER = FakeProgram(runs_forever=True)
@@ -216,8 +220,6 @@ def test_a_shared_network_is_one(rig):
     )
     assert rig.engine.state(server).running
     client = ExecHttpClient(lambda *job: rig.engine.exec(holder, *job))
-    from pytest_dockerlab.deadline import Deadline
-
     for _ in Deadline.after(20).poll(0.2):
         listening = client.listening(Deadline.after(10))
         if listening.addresses(8080):
@@ -225,6 +227,29 @@ def test_a_shared_network_is_one(rig):
     assert listening.readable
     assert listening.addresses(8080)
     assert not listening.localhost_only(8080)
+
+
+def test_limits_of_training_reach_the_program(rig):
+    script = "ulimit -c; ulimit -s"
+    container = rig.ended(script, FakeProgram(output=b"0\n65536\n"), ulimits=ULIMITS)
+    assert b"".join(rig.engine.output(container)) == b"0\n65536\n"
+
+
+def test_leftovers_of_a_dead_run_go_whoever_joined_whom(rig):
+    """Podman removes no container whose network another has joined, and lists them in no order."""
+    run = new_run_id()
+    labels = dict(run_labels(run, "serve"))
+    for _ in range(3):
+        holder = rig.started("sleep 300", FOREVER, labels=labels)
+        rig.started("sleep 300", FOREVER, labels=labels, network=f"container:{holder}")
+    tag = f"dockerlab/train:{run}"
+    rig.images.append(tag)
+    context = rig.folder / "context.tar"
+    context.write_bytes(tar_of({"Dockerfile": f"FROM {rig.image}\nWORKDIR /x\n".encode()}))
+    built = rig.engine.build(BuildRequest(context, "Dockerfile", tag, labels), Deadline.after(60), lambda _line: None)
+    assert built.ok, built.error
+    assert remove_run(rig.engine, run) == 7
+    assert rig.engine.owned(run) == []
 
 
 def test_remove_while_it_runs(rig):

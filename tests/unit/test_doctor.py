@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -252,6 +253,13 @@ def test_runtimes() -> None:
     assert "--dockerlab-runtime runsc" in one(engine.runtimes, machine({"Runtimes": {"runc": {}, "runsc": {}}})).message
     asked = one(engine.runtimes, machine(environ={"DOCKERLAB_RUNTIME": "runsc"}))
     assert asked.status is Status.FAIL
+
+
+def test_podman_names_runtimes_that_are_not_here() -> None:
+    known = {"runc": {"path": sys.executable}, "runsc": {"path": "/nowhere/runsc"}}
+    podman = machine({"Runtimes": known}, version={"Components": [{"Name": "Podman Engine"}]})
+    assert "can be chosen" not in one(engine.runtimes, podman).message
+    assert one(engine.runtimes, podman).message.startswith("runc ")
 
 
 def test_cgroup() -> None:

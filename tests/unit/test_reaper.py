@@ -143,7 +143,7 @@ def test_what_is_kept_waits_for_a_person() -> None:
 def test_one_that_can_not_be_removed_does_not_keep_the_others() -> None:
     stub = Stub(thing("container", "a"), thing("container", "b"), refuse=frozenset({"id-a"}))
     done = remove(engine(stub), leftovers(engine(stub), here=HERE), Deadline.after(10))
-    assert [(one.thing.name, one.error) for one in done] == [("a", "in use"), ("b", None)]
+    assert {one.thing.name: one.error for one in done} == {"a": "in use", "b": None}
 
 
 def test_without_time_nothing_is_removed_and_that_is_said() -> None:

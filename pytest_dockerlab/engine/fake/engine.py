@@ -247,6 +247,8 @@ class FakeEngine:
         """Forget a container."""
         self._called("remove")
         with self._lock:
+            if any(one.spec.network == f"container:{container}" for one in self.containers.values()):
+                raise InfraError("The engine refused: another container has joined this one's network.")  # as Podman
             gone = self.containers.pop(container, None)
         if gone is not None:
             gone.stop()

@@ -83,6 +83,11 @@ class ImageBuild:
     log: str | None = None
     log_tail: tuple[str, ...] = ()
 
+    @property
+    def id(self) -> str | None:
+        """The image's id, by its short name."""
+        return self.image_id
+
 
 @dataclass(frozen=True, config=FACT)
 class Accelerator:
@@ -122,6 +127,28 @@ class TrainingRun:
     def ok(self) -> bool:
         """Whether the command ended by itself with status 0."""
         return self.ended is Ended.EXITED and self.exit_code == 0
+
+    # What an author's test asks for, by short names.
+
+    @property
+    def exit(self) -> int | None:
+        """The command's exit status."""
+        return self.exit_code
+
+    @property
+    def oom(self) -> bool:
+        """Whether it ran out of memory."""
+        return self.ended is Ended.OOM
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether it was stopped at the time limit."""
+        return self.ended is Ended.TIMED_OUT
+
+    @property
+    def peak_rss(self) -> int | None:
+        """The most memory that it had, in bytes."""
+        return self.peak_rss_bytes
 
 
 class Series(str, Enum):

@@ -130,3 +130,19 @@ def test_an_assignment_without_tests(lab):
     result = lab.run()
     assert result.ret == USAGE
     assert "no tests" in result.stderr.str()
+
+
+def test_facts_have_the_names_of_the_data_flow(lab):
+    names = {
+        "dockerlab_image": "tag id log seconds",
+        "dockerlab_training": "exit oom timed_out cpu_s peak_rss gpu_s log",
+        "dockerlab_loss": "points source",
+        "dockerlab_artifact": "path sha256 bytes kind",
+    }
+    tests = "import pytest\n@pytest.mark.dockerlab(check='build')\n"
+    tests += f"def test_a({', '.join(names)}):\n"
+    tests += "".join(f"    {fact}.{name}\n" for fact, all_of in names.items() for name in all_of.split())
+    tests += "    assert (dockerlab_training.exit, dockerlab_training.oom, dockerlab_training.timed_out) == (0, 0, 0)\n"
+    tests += "    assert dockerlab_image.id == dockerlab_image.image_id\n"
+    lab.assignment(tests=tests, checks={"build": 40})
+    assert lab.run().ret == 0

@@ -96,10 +96,10 @@ def regrade_path(
 ) -> Graded:
     """Judge what an earlier run stored, without an engine. `trusted`: the path is a report of ours, wherever it is."""
     settings = request.settings
-    limits = lesson.load(settings.assignment).spec.limits if settings.assignment else Limits()
+    given = lesson.load(settings.assignment) if settings.assignment else None
     with tempfile.TemporaryDirectory(prefix="dockerlab-regrade-") as own:
-        run = stored.find(request.path, request.ref, limits, settings, trusted)
-        assignment = stored.assignment_of(run.told, settings.assignment)
+        run = stored.find(request.path, request.ref, given, settings, trusted)
+        assignment = given or stored.assignment_of(run.told)
         if assignment.sha256 != run.told["assignment"]["sha256"]:
             say("note: the assignment has changed since this was graded")
         replay = Path(own) / "run"

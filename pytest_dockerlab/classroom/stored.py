@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pytest_dockerlab import paths
 from pytest_dockerlab.assignment import Assignment, Limits, bundled_names
-from pytest_dockerlab.classroom import lesson, source
+from pytest_dockerlab.classroom import source
 from pytest_dockerlab.errors import UsageError
 from pytest_dockerlab.pipeline import KINDS
 from pytest_dockerlab.report.files import RESULTS
@@ -33,8 +33,8 @@ class Run:
     told: Results
 
 
-def find(path: Path, ref: str | None, limits: Limits, settings: Settings, trusted: bool) -> Run:
-    """Return the stored run: the path itself, or of all runs of that submission the newest one.
+def find(path: Path, ref: str | None, assignment: Assignment | None, settings: Settings, trusted: bool) -> Run:
+    """Return the stored run: the path itself, or of all runs of that submission the newest one (by that assignment).
 
     A folder outside our cache is a submission, whatever it holds: a student can hand in a `results.json` too. Two who
     hand in the same files share a run, so name and commit are those of the path that is asked for.
@@ -44,6 +44,7 @@ def find(path: Path, ref: str | None, limits: Limits, settings: Settings, truste
         return Run(here, load_results(here / RESULTS))
     if trusted:
         raise UsageError(f"{path} holds no {RESULTS}.", fix="Give the folder that --report filled.")
+    limits = assignment.spec.limits if assignment else Limits()
     with source.opened(path, ref, limits) as found:
         ours = frozenset(one.parent.resolve() / one.name for one in (settings.results, settings.report) if one)
         asked = Submission.load(found.folder, Limits(), ours, found.commit)
@@ -54,19 +55,18 @@ def find(path: Path, ref: str | None, limits: Limits, settings: Settings, truste
         except UsageError:  # of another version
             continue
         if told["submission"]["sha256"] == asked.sha256:
-            runs.append((file.stat().st_mtime_ns, file.parent, told))
+            by_it = assignment is not None and told["assignment"]["name"] == assignment.name
+            runs.append((by_it, file.stat().st_mtime_ns, file.parent, told))
     if not runs:
         raise UsageError(
             f"{path} was never graded on this machine, as it is now.", fix="Grade it first: dockerlab grade PATH."
         )
-    _, folder, told = max(runs, key=lambda run: run[:2])
+    *_, folder, told = max(runs, key=lambda run: run[:2])
     return Run(folder, {**told, "submission": {"name": asked.name, "sha256": asked.sha256, "commit": asked.commit}})
 
 
-def assignment_of(told: Results, given: str | None) -> Assignment:
-    """Return the assignment to judge by: the given one, else the bundled one of that name."""
-    if given is not None:
-        return lesson.load(given)
+def assignment_of(told: Results) -> Assignment:
+    """Return the assignment to judge by where none is given: the bundled one of that name."""
     name = told["assignment"]["name"]
     if name not in bundled_names():
         raise UsageError(f"The assignment {name!r} is none of the bundled ones.", fix="Give --assignment PATH.")

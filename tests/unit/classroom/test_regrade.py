@@ -116,6 +116,20 @@ def test_two_who_hand_in_the_same_files_keep_their_names(classroom, no_engine):
     assert classroom.regrade(other).results["submission"]["name"] == "other"
 
 
+def test_of_several_assignments_the_one_that_is_asked_for(classroom, no_engine):
+    """The newest run of a submission may be one by other rules, with other facts."""
+    classroom.grade()
+    other = classroom.root / "other-assignment"
+    shutil.copytree(classroom.assignment, other)
+    toml = other / "assignment.toml"
+    toml.write_text(toml.read_text().replace('name = "tiny"', 'name = "other"'))
+    classroom.grade(assignment=str(other))
+    assert classroom.regrade().results["assignment"]["name"] == "tiny"
+    assert "has changed" not in classroom.text
+    assert classroom.regrade(assignment=str(other)).results["assignment"]["name"] == "other"
+    assert "has changed" not in classroom.text
+
+
 def test_an_infra_result_stays_one(classroom, no_engine):
     classroom.grade()
     (run_of(classroom) / "loss.json").unlink()

@@ -79,7 +79,10 @@ def builder(machine: Machine) -> list[Finding]:
     """Whether there is buildx. Without it the classic builder builds, which can't do all that Dockerfiles ask for."""
     less = "the classic builder is used, which refuses heredocs, `RUN --mount` and `COPY --link`"
     if machine.podman:
-        some = "what its version does not know of heredocs, `COPY --link` and the like gets no grade"
+        some = (
+            "what its version does not know of heredocs, `COPY --link` and the like gets no grade, and a step that "
+            "runs when the time is over goes on (4.3)"
+        )
         return [warn("builder", f"Podman builds through its Docker API: {some}")]
     client = machine.command("docker")
     if client is None:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import secrets
+import signal
+from pathlib import Path
+
 import pytest
 
 from pytest_dockerlab.context import tar_of
@@ -87,13 +93,36 @@ def test_a_word_that_is_no_instruction(builder):
 
 def test_the_deadline_stops_the_step(builder, seconds):
     _, outcome, log = builder.build(
-        f"FROM {builder.image}\nRUN echo here\nRUN sleep 300\n", within_s=1 if builder.fake else 8
+        f"FROM {builder.image}\nRUN echo here\nRUN sleep 60\n", within_s=1 if builder.fake else 8
     )
     assert outcome.timed_out
     assert not outcome.ok
     assert seconds() < 30
     assert any("here" in line for line in log)
     assert builder.engine.image(builder.images[-1]) is None
+
+
+@pytest.mark.podman_lacks("build-stop")
+def test_nothing_of_the_step_runs_on_after_the_deadline(builder):
+    if builder.fake or not Path("/proc/self/cmdline").exists():
+        pytest.skip("no processes of an engine to look at")
+    seconds = str(10_000 + secrets.randbelow(10_000))  # a command that nobody else runs
+    _, outcome, _ = builder.build(f"FROM {builder.image}\nRUN sleep {seconds}\n", within_s=6)
+    assert outcome.timed_out
+    left = []
+    for _ in Deadline.after(10).poll(0.5):
+        left = [pid for pid, argv in processes() if argv[:2] == ["sleep", seconds]]
+        if not left:
+            break
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == []
+
+
+def processes():
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            yield int(entry.parent.name), entry.read_text(errors="replace").split("\0")
 
 
 def test_a_base_image_is_replaced(builder):

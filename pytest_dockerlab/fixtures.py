@@ -23,6 +23,18 @@ from pytest_dockerlab.grade import Grading
 from pytest_dockerlab.settings import Settings
 from pytest_dockerlab.submission import Submission
 
+# Fixture → the fact that it gives, as `pipeline.KINDS` names it.
+FACTS = {
+    "dockerlab_dockerfile": "dockerfile",
+    "dockerlab_image": "build",
+    "dockerlab_training": "train",
+    "dockerlab_loss": "loss",
+    "dockerlab_artifact": "artifact",
+    "dockerlab_server": "serve",
+    "dockerlab_predictions": "predict",
+    "dockerlab_provenance": "provenance",
+}
+
 
 def open_engine() -> Engine:
     """Connect to the engine. Tests of this package put a `FakeEngine` here."""

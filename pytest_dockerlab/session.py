@@ -195,12 +195,14 @@ class DockerLabSession:
             if earlier is None:
                 judged = grading.judged(check_id)
                 message = judged.message if judged else "the assignment's test passed"
-                evidence = judged.evidence if judged else ()
+                evidence = judged.evidence if judged else facts_of(item)
                 earlier = grading.record(check_id, Outcome.PASSED, message, seconds, evidence=evidence)
         elif earlier is None or earlier.outcome is Outcome.PASSED:
             outcome, message, blocked_by, fix = outcome_of(call.excinfo.value)
             judged = grading.judged(check_id)
             evidence = judged.evidence if judged and not judged.passed else ()
+            if outcome is Outcome.FAILED and not evidence:
+                evidence = facts_of(item)
             earlier = grading.record(check_id, outcome, message, seconds, blocked_by, evidence, fix)
         if earlier is not None:
             self._infra = self._infra or earlier.outcome is Outcome.INFRA
@@ -257,6 +259,12 @@ class DockerLabSession:
         if report.skipped and dict(report.user_properties).get("dockerlab_check"):
             return "skipped", "b", "BLOCKED"
         return None
+
+
+def facts_of(item: pytest.Item) -> tuple[str, ...]:
+    """Return the files of the facts that a test asked for: the evidence of an author's own check."""
+    asked = getattr(item, "fixturenames", ())
+    return tuple(f"{fact}.json" for name, fact in fixtures.FACTS.items() if name in asked)
 
 
 def load(settings: Settings) -> tuple[Assignment, Submission]:

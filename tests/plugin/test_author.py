@@ -33,6 +33,7 @@ def test_own_checks_are_graded(lab):
     assert result.ret == 0, result.stdout.str()
     assert lab.results["score"] == 100
     assert lab.outcomes == {"build": "passed", "speed": "passed"}
+    assert [check["evidence"] for check in lab.results["checks"]] == [["build.log"], ["train.json"]]
     result.assert_outcomes(passed=3)
 
 
@@ -44,6 +45,7 @@ def test_an_assertion_that_fails_is_a_failed_check(lab):
     [_, speed] = lab.results["checks"]
     assert speed["outcome"] == "failed"
     assert "too slow" in speed["message"]
+    assert speed["evidence"] == ["train.json"]
 
 
 def test_an_own_check_behind_a_failure_is_blocked(lab):

@@ -16,11 +16,15 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from pytest_dockerlab import paths
 
 pytest_plugins = ["pytester"]
+# 200 ms for one example is no bound on a machine that does other things too.
+hypothesis.settings.register_profile("dockerlab", deadline=None)
+hypothesis.settings.load_profile("dockerlab")
 
 LEFT_GRACE_S = 15.0  # the helper that cleans up behind a killed run has this long
 NEEDED_IMAGES = ("dockerlab/client:latest", "python:3.11-slim", "pytorch/pytorch:latest", "pytorch/torchserve:latest")

@@ -45,11 +45,12 @@ def test_the_artifact_lands_in_the_build_context(target, folder, inside):
     assert _within(target, folder) == inside
 
 
-def test_what_is_put_in_owns_no_folder_but_ours():
+def test_what_is_put_in_owns_no_folder_but_ours(tmp_path):
     seen = {}
-    engine = SimpleNamespace(put=lambda _container, folder, data: seen.update(folder=folder, data=data))
+    engine = SimpleNamespace(put=lambda _container, folder, data: seen.update(folder=folder, data=data.read()))
     files = {"dockerlab/a/b.txt": b"x", "home/m/store/m.mar": b"y"}
-    harness.put(SimpleNamespace(engine=engine), "c", files, writable=("dockerlab/out",))
+    context = SimpleNamespace(engine=engine, store=SimpleNamespace(folder=tmp_path))
+    harness.put(context, "c", files, writable=("dockerlab/out",))
     with tarfile.open(fileobj=io.BytesIO(seen["data"])) as tar:
         modes = {member.name: (member.isdir(), member.mode) for member in tar}
         assert all(member.mtime > 315_532_800 for member in tar if member.isreg())  # a zip file can't say 1970

@@ -221,10 +221,12 @@ class DockerLabSession:
             ):
                 return
             self._grade = self._grading.finish()
-        except UsageError as error:  # no test judged anything; where pytest has a reason (Ctrl-C), it stays
+        except UsageError as error:  # no test judged anything; Ctrl-C stays what pytest says of it
             self._problem = str(error)
             if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
                 session.exitstatus = pytest.ExitCode.USAGE_ERROR
+            elif session.testsfailed:  # the assignment's tests could not be collected: ours to mend
+                session.exitstatus = EXIT_NO_GRADE
         except DockerLabError as error:
             self._problem = str(error)
             session.exitstatus = EXIT_NO_GRADE

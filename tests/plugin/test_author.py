@@ -118,6 +118,12 @@ def test_tests_that_judge_no_check_are_no_grade_and_no_fault_of_the_machine(lab)
     assert not lab.results_file.exists()
 
 
+def test_tests_that_are_no_python_are_our_fault(lab):
+    lab.assignment(tests="this is no Python\n", checks={"build": 40})
+    assert lab.run().ret == 10
+    assert not lab.results_file.exists()
+
+
 def test_an_error_in_the_authors_test_is_infra(lab):
     tests = "import pytest\n@pytest.mark.dockerlab(check='build')\ndef test_a(dockerlab_image): 1 / 0\n"
     lab.assignment(tests=tests, checks={"build": 40})

@@ -70,7 +70,7 @@ class Grading:
         self.store = (
             RunStore(settings.replay) if settings.replay else RunStore.open(_key(submission, assignment, settings))
         )
-        self._lock = self.store.locked(LOCK_WAIT_S)
+        self._lock = self.store.locked(LOCK_WAIT_S, self.observer.note)
         self.pipeline = Pipeline(self._context, {})
 
     def __enter__(self) -> Grading:

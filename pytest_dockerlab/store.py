@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -73,11 +73,15 @@ class RunStore:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     @contextmanager
-    def locked(self, wait_s: float) -> Iterator[None]:
+    def locked(self, wait_s: float, say: Callable[[str], None] = lambda _text: None) -> Iterator[None]:
         """Keep other runs of the same key out; raises `InfraError` after `wait_s`."""
         lock = filelock.FileLock(self.folder / ".lock")
         try:
-            lock.acquire(timeout=wait_s)
+            try:
+                lock.acquire(blocking=False)
+            except filelock.Timeout:
+                say(f"Another run is grading the same submission; waiting for it, at most {wait_s:.0f} s.")
+                lock.acquire(timeout=wait_s)
         except filelock.Timeout as error:
             raise InfraError(
                 f"Another run is grading the same submission (lock: {lock.lock_file}).",

@@ -93,5 +93,12 @@ ensure_package() {
   printf '%s\n+\n+%s\n' "$now" "$extra" >"$stamp"
 }
 
+# Debian 12's runsc is too old; Debian 13's installs there too, from the source that engine.sh adds.
+ensure_test_tools() {
+  have apt-get && may_be_root || { say "no Podman and no gVisor are installed here: their tests skip"; return 0; }
+  have podman || quietly "installing Podman for its tests" apt_install podman catatonit || true
+  have runsc || quietly "installing gVisor for its tests" apt_install runsc/trixie || true
+}
+
 ensure_images() { "$VENV/bin/dockerlab" images ensure >/dev/null; }
 ensure_data() { "$VENV/bin/dockerlab" data fetch mnist >/dev/null; }

@@ -67,6 +67,7 @@ class BuildOutcome:
     steps: tuple[BuildStep, ...] = ()
     error: str | None = None
     timed_out: bool = False
+    layers: tuple[str, ...] = ()  # images that the builder keeps of single steps, the last one first
 
 
 @dataclass(frozen=True)

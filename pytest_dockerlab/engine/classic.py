@@ -24,6 +24,8 @@ from pytest_dockerlab.facts import BuildStep
 
 NAME = "classic"
 MAX_DOCKERFILE = 1 << 20
+MAX_LAYERS = 300
+LAYER = re.compile(r" ---> ([0-9a-f]{12})")
 STEP = re.compile(r"step \d+/\d+ ?:", re.I)  # Docker writes `Step 1/3 : RUN x`, Podman `STEP 1/3: RUN x`
 
 # What the classic builder does not refuse, or refuses with words that mislead: a heredoc "succeeds" and runs nothing.
@@ -68,6 +70,7 @@ def build(request: BuildRequest, deadline: Deadline, on_output: Callable[[str], 
     error: list[str] = []
     gone: list[str] = []
     image: list[str] = []
+    layers: list[str] = []
     last = time.monotonic()
 
     def on_line(line: bytes) -> None:
@@ -86,6 +89,8 @@ def build(request: BuildRequest, deadline: Deadline, on_output: Callable[[str], 
             image.append(str(message["aux"].get("ID", "")))
         for part in str(message.get("stream", "")).splitlines():
             on_output(part)
+            if made := LAYER.fullmatch(part):
+                layers.append(made[1])
             if STEP.match(part):
                 now = time.monotonic()
                 if steps:
@@ -113,6 +118,7 @@ def build(request: BuildRequest, deadline: Deadline, on_output: Callable[[str], 
         steps=tuple(steps),
         error=None if ok else (error[-1] if error else "the builder ended without a word"),
         timed_out=end.timed_out,
+        layers=tuple(dict.fromkeys(layers[: -MAX_LAYERS - 1 : -1])),
     )
 
 

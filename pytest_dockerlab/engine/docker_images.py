@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
+from datetime import datetime, timezone
 
 import docker
 from docker.errors import ImageNotFound, NotFound
@@ -13,7 +15,9 @@ from pytest_dockerlab.engine import buildx, classic
 from pytest_dockerlab.engine.api import engine_errors, image_config
 from pytest_dockerlab.engine.base import BuildOutcome, BuildRequest, EngineInfo, ImageConfig
 from pytest_dockerlab.engine.connect import connect
-from pytest_dockerlab.errors import InfraError
+from pytest_dockerlab.errors import ImageUnavailable, InfraError
+
+STOPPED_S = 5.0  # an engine takes about a second to end the step of a build that was stopped
 
 
 class DockerImages:
@@ -83,10 +87,12 @@ class DockerImages:
                 ),
             )
         before = {name: self.image(name) for name in request.replaced}
+        started = datetime.now(timezone.utc).replace(microsecond=0)
         try:
             for name, replacement in request.replaced.items():
                 self.tag(replacement, name)
             outcome = classic.build(request, deadline, on_output, self.host)
+            self._remove_layers(outcome, started)
             if podman and syntax and classic.PODMAN_LACKS.search(outcome.error or ""):
                 raise InfraError(
                     f"The Dockerfile uses {syntax}, which {self.info()} can't build: {(outcome.error or '')[:200]}",
@@ -100,6 +106,31 @@ class DockerImages:
                 else:
                     with contextlib.suppress(InfraError):
                         self._untag(name)
+
+    def _remove_layers(self, outcome: BuildOutcome, since: datetime) -> None:
+        """Remove what a failed build or an earlier stage left, nameless and without our labels: nobody else would.
+
+        The engine refuses what the built image rests on, and for a moment what a stopped step ran on.
+        """
+        left = list(outcome.layers)
+        for _ in Deadline.after(STOPPED_S if outcome.timed_out else 0).poll(0.5):
+            left = [layer for layer in left if not self._remove_layer(layer, since)]
+            if not left:
+                return
+
+    def _remove_layer(self, image: str, since: datetime) -> bool:
+        """Whether there is nothing left to remove. A step can print any number: only what is new and nameless goes."""
+        try:
+            with engine_errors("removing a layer of a build"):
+                data = self._api.inspect_image(image)  # type: ignore[no-untyped-call]
+                created = datetime.fromisoformat(re.sub(r"\.\d+", "", str(data["Created"])).replace("Z", "+00:00"))
+                if not data.get("RepoTags") and created >= since:
+                    self._api.remove_image(data["Id"])
+        except ImageUnavailable:  # it went with the one that rested on it
+            return True
+        except (InfraError, ValueError):
+            return False
+        return True
 
     def _untag(self, name: str) -> None:
         with engine_errors(f"removing the name {name}"), contextlib.suppress(NotFound):

@@ -41,6 +41,7 @@ LONG_S = 60.0  # far more than anything here takes; a busy machine is slow
 
 # What Podman 4.3.1's Docker API can't do, each seen. A test that names the point expects it to fail there.
 PODMAN_LACKS: dict[str, str] = {
+    "layers": "each step of a build stays as an image without a name or our labels",
     "build-stop": "a build whose connection is closed goes on with the step that runs, until that ends by itself",
     "init-words": "behind its init (catatonit), a command that is not there ends with status 1, without its name",
     "oom": "where cgroups are version 1, it does not say that the memory ran out: the exit code 137 is all there is",

@@ -79,6 +79,24 @@ def test_a_failed_build_leaves_no_container(builder):
     assert [one for one in builder.engine.owned(builder.run_id) if one.kind == "container"] == []
 
 
+@pytest.mark.podman_lacks("layers")
+@pytest.mark.parametrize("end", ["RUN exit 3", "RUN sleep 60", "CMD true"], ids=["failed", "timed out", "built"])
+def test_a_build_leaves_no_image_without_a_name(builder, end):
+    if builder.fake:
+        pytest.skip("all of the fake's images have names")
+
+    def nameless() -> set[str]:
+        return {image["Id"] for image in builder.engine._api.images(filters={"dangling": True})}
+
+    before = nameless()
+    word = secrets.token_hex(8)  # in no cache, so that the layers are this build's own
+    first = f"FROM {builder.image} AS first\nRUN echo {word} > /a\n"
+    second = f"FROM {builder.image}\nCOPY --from=first /a /b\nRUN echo {word}\n{end}\n"
+    tag, _, _ = builder.build(first + second, within_s=8)
+    builder.engine.remove_image(tag)
+    assert nameless() - before == set()
+
+
 def test_a_file_that_is_not_there(builder):
     _, outcome, _ = builder.build(f"FROM {builder.image}\nCOPY trian.py /app/\n", {"train.py": b""})
     assert not outcome.ok

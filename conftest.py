@@ -33,9 +33,10 @@ NEEDED_IMAGES = ("dockerlab/client:latest", "python:3.11-slim", "pytorch/pytorch
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the suite's own marker."""
     config.addinivalue_line("markers", "podman_lacks(point): what Podman's API can't do (tests/engine_contract)")
-    # A suite in the background of a shell is born ignoring SIGINT, and so would be what the tests start.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A suite in the background of a shell is born ignoring SIGINT, under nohup SIGHUP, and so would be what it starts.
+    for sign, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(sign) is signal.SIG_IGN:
+            signal.signal(sign, usual)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

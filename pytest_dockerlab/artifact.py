@@ -22,7 +22,7 @@ from pytest_dockerlab.inspection import kind_of
 MAX_CANDIDATES = 50
 MAX_NAME = 300
 MAX_BEFORE = 512 << 20  # bytes that are read of an image's WORKDIR
-READ_FACTOR = 4  # all candidates together are read for at most this many times what one artifact may have
+READ_FACTOR = 4  # how many times what one artifact may have is read, of all candidates together
 # What a system or a package manager writes is not what the training wrote.
 SYSTEM = ("/proc/", "/sys/", "/dev/", "/usr/", "/opt/conda/pkgs/", "/var/lib/", "/var/cache/")
 
@@ -45,9 +45,8 @@ def collect(
     """
     candidates: list[ArtifactCandidate] = []
     chosen: Artifact | None = None
-    left = READ_FACTOR * limit
-    for path, change in _written(run, patterns, limit, image.workdir).items():
-        look_only = chosen is not None or left <= 0
+    for path, change in _written(run, patterns, image.workdir).items():
+        look_only = chosen is not None
         got = run.retrieve(path, limit, None if look_only else target, look_only=look_only)
         state = got.state
         if got.state == "file" and look_only:
@@ -57,7 +56,6 @@ def collect(
         elif got.state == "file":
             before = Retrieved("missing") if change == "added" else unused.retrieve(path, limit)
             state = "new" if before.state != "file" else "changed" if before.sha256 != got.sha256 else "unchanged"
-            left -= got.bytes + before.bytes
         candidates.append(ArtifactCandidate(path[:MAX_NAME], got.bytes, state))
         if chosen is None and (state in ("new", "changed") or (state == "unchanged" and not require_new)):
             chosen = _artifact(path, got, target, state)
@@ -101,7 +99,7 @@ def parts(kind: str | None, file: Path, name: str) -> dict[str, Path]:
     return found
 
 
-def _written(run: ContainerFiles, patterns: tuple[str, ...], limit: int, workdir: str) -> dict[str, str]:
+def _written(run: ContainerFiles, patterns: tuple[str, ...], workdir: str) -> dict[str, str]:
     """Return what the run may have written and matches, and how it changed: the best first, `MAX_CANDIDATES` at most.
 
     Of a volume there is no list of changes; what the image put there is told apart later, by its content.
@@ -112,8 +110,9 @@ def _written(run: ContainerFiles, patterns: tuple[str, ...], limit: int, workdir
             name = _matching(path, patterns) if change != "deleted" else None
             if name is not None:
                 yield name, change if name == path else "modified"
+        volumes = replace(run)  # the stream of a list holds the contents too, and must not use up what is left to read
         for volume in run.volumes():
-            for path, _ in run.listed(volume, READ_FACTOR * limit):  # the stream holds the contents too
+            for path, _ in volumes.listed(volume):
                 name = _matching(path, patterns)
                 if name is not None:
                     yield name, "modified"
@@ -153,7 +152,7 @@ def _in_image(unused: ContainerFiles, image: ImageConfig, patterns: tuple[str, .
     if image.workdir == "/":
         return []
     found: list[ArtifactCandidate] = []
-    for path, size in unused.listed(image.workdir, MAX_BEFORE):
+    for path, size in replace(unused, most_bytes=MAX_BEFORE).listed(image.workdir):
         if _matches(PurePosixPath(path).name, patterns):
             found.append(ArtifactCandidate(path[:MAX_NAME], size, "in_image"))
         if len(found) >= 5:

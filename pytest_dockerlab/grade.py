@@ -78,7 +78,10 @@ class Grading:
         self._lock.__enter__()
         if self.settings.fresh:
             self.store.clear()
-        self.pipeline = Pipeline(self._context, self._reusable())
+        kept = self._reusable()
+        if not self.settings.replay:
+            self.store.forget(*(KINDS.keys() - kept.keys()), "integrity")
+        self.pipeline = Pipeline(self._context, kept)
         return self
 
     def __exit__(

@@ -8,10 +8,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
+
+from pytest_dockerlab.errors import DiskFull, InfraError
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -33,3 +38,14 @@ def bundled(*parts: str) -> Path:
     """
     in_wheel = PACKAGE / "_bundled"
     return (in_wheel if in_wheel.is_dir() else PACKAGE.parent).joinpath(*parts)
+
+
+@contextlib.contextmanager
+def our_file(path: Path, done: str = "written") -> Iterator[None]:
+    """Turn what the system says of a file of ours into `DiskFull` or `InfraError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(f"No room left to write {path}.", fix="Free some space: `dockerlab clean`.") from error
+        raise InfraError(f"{path} can't be {done}: {error.strerror}.") from error

@@ -151,10 +151,14 @@ def _value(option: Option, raw: object, source: str, cwd: Path) -> object:
             raise UsageError(f"{source}: {text!r} is no size (valid: bytes, or e.g. 20GB, 500MiB)") from None
     if option.metavar in ("PATH", "FILE", "DIR"):
         path = (cwd / Path(text).expanduser()).absolute()
+        try:
+            is_folder, is_there = path.is_dir(), path.exists()
+        except OSError as error:  # a name of 300 letters, a folder that may not be looked into
+            raise UsageError(f"{source}: {path}: {error.strerror}") from error
         # Said now: a run of half an hour must not end with results that can't be written.
-        if option.metavar == "FILE" and path.is_dir():
+        if option.metavar == "FILE" and is_folder:
             raise UsageError(f"{source}: {path} is a folder", fix="Name a file in it.")
-        if option.metavar == "DIR" and path.exists() and not path.is_dir():
+        if option.metavar == "DIR" and is_there and not is_folder:
             raise UsageError(f"{source}: {path} is a file", fix="Name a folder.")
         return path
     return text

@@ -16,7 +16,7 @@ import filelock
 from pydantic import ValidationError
 
 from pytest_dockerlab import __version__, paths
-from pytest_dockerlab.errors import DiskFull, InfraError
+from pytest_dockerlab.errors import InfraError
 from pytest_dockerlab.facts import from_json, to_json
 
 Fact = TypeVar("Fact")
@@ -104,7 +104,7 @@ def _not_ours(folder: Path, error: OSError) -> InfraError:
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a whole file or nothing."""
-    try:
+    with paths.our_file(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
@@ -117,7 +117,3 @@ def write_atomic(path: Path, data: bytes) -> None:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
-    except OSError as error:
-        if error.errno in (28, 122):  # ENOSPC, EDQUOT
-            raise DiskFull(f"No room left to write {path}.", fix="Free some space: `dockerlab clean`.") from error
-        raise InfraError(f"{path} can't be written: {error.strerror}.") from error

@@ -92,9 +92,13 @@ def write_report(results: Results, evidence: Path, target: Path, audience: str, 
             continue
         if audience == "student" and not shows(path.name, hidden):
             continue
-        fact = results["facts"].get(path.stem) if path.suffix == ".json" else None
-        # The reader's copy of a fact is the one in the results.
-        write_atomic(target / path.name, json.dumps(fact, indent=1).encode() if fact else path.read_bytes())
+        data = path.read_bytes()
+        if path.suffix == ".json" and path.stem in results["facts"]:
+            fact = results["facts"][path.stem]
+            if not fact:  # of an earlier run, as it was stored: with the labels
+                continue
+            data = json.dumps(fact, indent=1).encode()  # the reader's copy is the one in the results
+        write_atomic(target / path.name, data)
     write_results(results, target / RESULTS)
 
 

@@ -61,7 +61,13 @@ def find(path: Path, ref: str | None, assignment: Assignment | None, settings: S
         raise UsageError(
             f"{path} was never graded on this machine, as it is now.", fix="Grade it first: dockerlab grade PATH."
         )
-    *_, folder, told = max(runs, key=lambda run: run[:2])
+    by_it, _, folder, told = max(runs, key=lambda run: run[:2])
+    if assignment is not None and not by_it:
+        known = ", ".join(sorted({one["assignment"]["name"] for *_, one in runs}))
+        raise UsageError(
+            f"{path} was never graded by {assignment.name} on this machine; it was by: {known}.",
+            fix="Grade it first: dockerlab grade PATH --assignment …",
+        )
     return Run(folder, {**told, "submission": {"name": asked.name, "sha256": asked.sha256, "commit": asked.commit}})
 
 

@@ -18,6 +18,7 @@ share run once, under the limits of the first.
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import math
 import os
@@ -82,13 +83,16 @@ class Group:
     def wrote_too_much(self, limit: int) -> str | None:
         """Return what the running steps have too much of in their own layers: bytes or files."""
         size = files = 0
-        for layer in {upper for pid in self._a_pid_of_each() if (upper := _own_layer(pid)) is not None}:
-            for taken in _disk_use(layer):
-                size, files = size + taken, files + 1
-                if size > limit:
-                    return f"more than {_size(limit)}"
-                if files > disk.MAX_FILES:
-                    return f"more than {disk.MAX_FILES:,} files"
+        try:
+            for layer in {upper for pid in self._a_pid_of_each() if (upper := _own_layer(pid)) is not None}:
+                for taken in _disk_use(layer):
+                    size, files = size + taken, files + 1
+                    if size > limit:
+                        return f"more than {_size(limit)}"
+                    if files > disk.MAX_FILES:
+                        return f"more than {disk.MAX_FILES:,} files"
+        except _TooDeep:
+            return "folders in folders that no path reaches any more"
         return None
 
     def _a_pid_of_each(self) -> Iterator[int]:
@@ -329,18 +333,24 @@ def _own_layer(pid: int) -> Path | None:
     return None
 
 
+class _TooDeep(Exception):
+    """A path is longer than the system takes one: what lies there can't be measured."""
+
+
 def _disk_use(folder: Path) -> Iterator[int]:
-    """Yield the bytes that each file and folder below takes on the disk."""
+    """Yield the bytes that each file and folder below takes on the disk; raises `_TooDeep`."""
     todo = [folder]
     while todo:
-        with contextlib.suppress(OSError), os.scandir(todo.pop()) as entries:  # what went away is no use of the disk
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    todo.append(Path(entry.path))
-                try:
+        try:
+            with os.scandir(todo.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append(Path(entry.path))
                     yield entry.stat(follow_symlinks=False).st_blocks * 512
-                except OSError:
-                    yield 0
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise _TooDeep from error
+            continue  # it went away
 
 
 def _size(count: int) -> str:

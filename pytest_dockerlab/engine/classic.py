@@ -12,6 +12,7 @@ import re
 import sys
 import tarfile
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from pytest_dockerlab.facts import BuildStep
 NAME = "classic"
 MAX_DOCKERFILE = 1 << 20
 MAX_LAYERS = 300
+MAX_STEPS = 1000
 LAYER = re.compile(r" ---> ([0-9a-f]{12})")
 STEP = re.compile(r"step \d+/\d+ ?:", re.I)  # Docker writes `Step 1/3 : RUN x`, Podman `STEP 1/3: RUN x`
 
@@ -36,9 +38,6 @@ BUILDKIT_ONLY = (
     ("`COPY --link`", re.compile(r"^[ \t]*(COPY|ADD)\s[^\n]*--link\b", re.I | re.M)),
     ("`COPY --parents` or `--exclude`", re.compile(r"^[ \t]*(COPY|ADD)\s[^\n]*--(parents|exclude)\b", re.I | re.M)),
 )
-# What Podman says where its builder does not know one of them (4.3.1; for heredocs also Ubuntu's 4.9.3, podman#25421):
-# the lines of a heredoc are taken for instructions, or its name for a file.
-PODMAN_LACKS = re.compile(r"unknown instruction|only supports the|stat: \"/<<", re.I)
 QUOTED = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'")
 
 
@@ -51,6 +50,16 @@ def needs_buildkit(dockerfile: str) -> str | None:
         if pattern.search(joined):
             return name
     return None
+
+
+def podman_lacks(syntax: str, error: str) -> bool:
+    """Whether Podman's builder failed for want of that syntax (4.3.1; for heredocs also Ubuntu's 4.9.3, podman#25421).
+
+    It takes the lines of a heredoc for instructions, or its name for a file.
+    """
+    if "heredoc" in syntax:
+        return re.search(r"unknown instruction|stat: \"/<<", error, re.I) is not None
+    return "only supports the" in error.lower()
 
 
 def build(request: BuildRequest, deadline: Deadline, on_output: Callable[[str], None], host: str) -> BuildOutcome:
@@ -70,7 +79,7 @@ def build(request: BuildRequest, deadline: Deadline, on_output: Callable[[str], 
     error: list[str] = []
     gone: list[str] = []
     image: list[str] = []
-    layers: list[str] = []
+    layers: deque[str] = deque(maxlen=MAX_LAYERS)  # a step prints what it likes
     last = time.monotonic()
 
     def on_line(line: bytes) -> None:
@@ -91,7 +100,7 @@ def build(request: BuildRequest, deadline: Deadline, on_output: Callable[[str], 
             on_output(part)
             if made := LAYER.fullmatch(part):
                 layers.append(made[1])
-            if STEP.match(part):
+            if STEP.match(part) and len(steps) < MAX_STEPS:
                 now = time.monotonic()
                 if steps:
                     steps[-1] = BuildStep(steps[-1].name, round(now - last, 2))
@@ -118,7 +127,7 @@ def build(request: BuildRequest, deadline: Deadline, on_output: Callable[[str], 
         steps=tuple(steps),
         error=None if ok else (error[-1] if error else "the builder ended without a word"),
         timed_out=end.timed_out,
-        layers=tuple(dict.fromkeys(layers[: -MAX_LAYERS - 1 : -1])),
+        layers=tuple(dict.fromkeys(reversed(layers))),
     )
 
 

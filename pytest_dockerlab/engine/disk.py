@@ -32,7 +32,10 @@ def free_bytes(folder: Path) -> int | None:
 
 
 class NewFiles:
-    """Counts the files that appear on the engine's disk, whoever makes them."""
+    """Counts the files that appear on the engine's disk, whoever makes them; those that go meanwhile hide as many.
+
+    Nothing is counted on another machine's disk, and where files have no bound (btrfs).
+    """
 
     def __init__(self, root: Path | None) -> None:
         """Begin to count; `root` is a folder on that disk, `None` where it is no disk of this machine."""

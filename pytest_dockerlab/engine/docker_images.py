@@ -15,7 +15,7 @@ from pytest_dockerlab.engine import buildx, classic
 from pytest_dockerlab.engine.api import engine_errors, image_config
 from pytest_dockerlab.engine.base import BuildOutcome, BuildRequest, EngineInfo, ImageConfig
 from pytest_dockerlab.engine.connect import connect
-from pytest_dockerlab.errors import ImageUnavailable, InfraError
+from pytest_dockerlab.errors import EngineUnavailable, ImageUnavailable, InfraError
 
 STOPPED_S = 5.0  # an engine takes about a second to end the step of a build that was stopped
 
@@ -93,7 +93,7 @@ class DockerImages:
                 self.tag(replacement, name)
             outcome = classic.build(request, deadline, on_output, self.host)
             self._remove_layers(outcome, started)
-            if podman and syntax and classic.PODMAN_LACKS.search(outcome.error or ""):
+            if podman and syntax and classic.podman_lacks(syntax, outcome.error or ""):
                 raise InfraError(
                     f"The Dockerfile uses {syntax}, which {self.info()} can't build: {(outcome.error or '')[:200]}",
                     fix="Grade on Docker with its buildx plugin, or on a Podman that builds it.",
@@ -114,7 +114,10 @@ class DockerImages:
         """
         left = list(outcome.layers)
         for _ in Deadline.after(STOPPED_S if outcome.timed_out else 0).poll(0.5):
-            left = [layer for layer in left if not self._remove_layer(layer, since)]
+            try:
+                left = [layer for layer in left if not self._remove_layer(layer, since)]
+            except EngineUnavailable:
+                return
             if not left:
                 return
 
@@ -125,9 +128,11 @@ class DockerImages:
                 data = self._api.inspect_image(image)  # type: ignore[no-untyped-call]
                 created = datetime.fromisoformat(re.sub(r"\.\d+", "", str(data["Created"])).replace("Z", "+00:00"))
                 if not data.get("RepoTags") and created >= since:
-                    self._api.remove_image(data["Id"])
-        except ImageUnavailable:  # it went with the one that rested on it
+                    self._api.remove_image(data["Id"], noprune=True)  # older layers may be another's cache
+        except ImageUnavailable:
             return True
+        except EngineUnavailable:
+            raise
         except (InfraError, ValueError):
             return False
         return True

@@ -16,7 +16,7 @@ from pytest_dockerlab.engine import disk
 from pytest_dockerlab.engine.base import Engine
 from pytest_dockerlab.engine.files import ContainerFiles
 from pytest_dockerlab.engine.logfile import CappedLog
-from pytest_dockerlab.errors import InfraError
+from pytest_dockerlab.errors import EngineUnavailable, InfraError
 from pytest_dockerlab.facts import Ended
 
 POLL_S = 0.25
@@ -74,7 +74,8 @@ class Watch:
         self._written: int | None = None
         self._before = 0  # a volume begins with what the image has in its place
         self._new_files = disk.NewFiles(disk.data_root(engine.info()))
-        self._too_many_files = False
+        self._too_many_files = threading.Event()
+        self._counter: threading.Thread | None = None
 
     def run(self, deadline: Deadline) -> Watched:
         """Start the container, watch it until it ends or has to be ended. The container is not removed."""
@@ -108,13 +109,14 @@ class Watch:
         elif ended is Ended.EXITED and state.exit_code in (137, 143):
             # Nobody here sent a signal: the kernel, an operator, or the program itself did.
             ended = Ended.KILLED
-        if self._over_disk() and ended is Ended.EXITED:
+        over = self._over_disk()
+        if self._counter is not None:
+            self._counter.join(COUNT_S)
+        if ended is Ended.EXITED and (over or self._too_many_files.is_set()):
             ended = Ended.DISK_LIMIT  # faster than anybody could measure
-        error = (
-            f"It made more than {disk.MAX_FILES:,} files."
-            if self._too_many_files and ended is Ended.DISK_LIMIT
-            else state.error
-        )
+        error = state.error
+        if ended is Ended.DISK_LIMIT and self._too_many_files.is_set():
+            error = f"It made more than {disk.MAX_FILES:,} files."
         return self._result(ended, state.exit_code, error or None)
 
     def stop(self) -> None:
@@ -173,20 +175,32 @@ class Watch:
         with contextlib.suppress(InfraError):
             written = self._engine.written_bytes(self._container)
             self._written = None if written is None else max(0, written - self._before)
-        if not self._too_many_files and self._new_files.count() > disk.MAX_FILES:
-            with contextlib.suppress(InfraError):
-                self._too_many_files = self._made_too_many_files()
-        return self._too_many_files or (self._written or 0) > self._limits.disk
+        counting = self._counter is not None and self._counter.is_alive()
+        if not counting and not self._too_many_files.is_set() and self._new_files.count() > disk.MAX_FILES:
+            self._counter = threading.Thread(target=self._count_files, name="dockerlab-file-count", daemon=True)
+            self._counter.start()
+        return self._too_many_files.is_set() or (self._written or 0) > self._limits.disk
 
-    def _made_too_many_files(self) -> bool:
-        """Count them in the engine's list, which costs it much: asked only where so many appeared on its disk."""
-        found = ContainerFiles(self._engine, self._container, Deadline.after(COUNT_S))
-        volumes = (found.listed(volume, self._limits.disk, 2 * disk.MAX_FILES) for volume in found.volumes())
-        rows = itertools.chain(found.changes(), *volumes)
-        if next(itertools.islice(rows, disk.MAX_FILES, None), None) is not None:
-            return True
-        self._new_files.restart()  # somebody else's
-        return False
+    def _count_files(self) -> None:
+        """Tell whether the files that appeared on the engine's disk are this container's.
+
+        The engine's list takes it long and costs it much, so it is asked for only then, and beside the other limits.
+        A list that does not come to its end is too long: so many files did appear.
+        """
+        most = self._limits.disk + self._before
+        found = ContainerFiles(self._engine, self._container, Deadline.after(COUNT_S), most)
+        try:
+            volumes = (found.listed(volume, disk.MAX_FILES, folders=True) for volume in found.volumes())
+            rows = itertools.chain(found.changes(), *volumes)
+            more = next(itertools.islice(rows, disk.MAX_FILES, None), None) is not None
+        except EngineUnavailable:
+            return
+        except InfraError:
+            more = found.deadline.passed
+        if more or found.cut:
+            self._too_many_files.set()
+        else:
+            self._new_files.restart()  # somebody else's
 
     def _sample(self) -> None:
         usage = self._engine.usage(self._container)

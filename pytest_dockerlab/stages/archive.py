@@ -59,7 +59,7 @@ def make(context: RunContext, tag: str, order: Order, target: Path, layout: str)
         if seen.ended is Ended.EXITED and seen.exit_code == 0:
             # The archive holds the artifact and some small files.
             limit = limits.artifact + limits.context
-            got = context.files(container).retrieve(f"/{OUT}/{order.name}.mar", limit, target)
+            got = context.files(container, 2 * limit).retrieve(f"/{OUT}/{order.name}.mar", limit, target)
             if got.state == "file":
                 return target
     tail = watch.last_lines()

@@ -88,9 +88,9 @@ class RunContext:
             return
         self._containers.remove(container)
 
-    def files(self, container: str) -> ContainerFiles:
+    def files(self, container: str, most_bytes: int) -> ContainerFiles:
         """Return what reads a container's files. The time for it is ours, so it is not taken from the run's."""
-        return ContainerFiles(self.engine, container, Deadline.after(READ_S))
+        return ContainerFiles(self.engine, container, Deadline.after(READ_S), most_bytes)
 
     def build_image(
         self, role: str, tar: Path, dockerfile: str, bases: tuple[BaseImage, ...], deadline: Deadline, log: Path

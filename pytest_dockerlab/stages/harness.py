@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from pytest_dockerlab import paths
 from pytest_dockerlab.context import MTIME, real
 from pytest_dockerlab.errors import ImageUnavailable, StudentError
 from pytest_dockerlab.images import recipes
@@ -74,14 +75,14 @@ def read_all(context: RunContext, names: Iterable[str]) -> dict[str, bytes]:
 
 def pieces(file: Path) -> Iterator[bytes]:
     """Yield a file of ours a piece at a time: an artifact may be bigger than what the harness may hold."""
-    with file.open("rb") as source:
+    with paths.our_file(file, "read"), file.open("rb") as source:
         while piece := source.read(1 << 20):
             yield piece
 
 
 def put(context: RunContext, container: str, files: Mapping[str, Path | bytes], writable: tuple[str, ...] = ()) -> None:
     """Put files into a container at paths below `/`; anybody may read them, and write into the folders `writable`."""
-    with tempfile.TemporaryFile(dir=context.store.folder) as file:
+    with paths.our_file(context.store.folder), tempfile.TemporaryFile(dir=context.store.folder) as file:
         _archive(file, files, writable)
         file.seek(0)
         context.engine.put(container, "/", file)

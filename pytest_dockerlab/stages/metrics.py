@@ -18,7 +18,7 @@ MAX_BYTES = 8 << 20  # an epoch-wise CSV has a few kB; TensorBoard's events of a
 
 def best(context: RunContext, container: str, log_curve: LossCurve) -> LossCurve:
     """Return the curve of the run's metrics files where they tell the training loss, else the log's."""
-    written = context.files(container)
+    written = context.files(container, 2 * MAX_FILES * MAX_BYTES)
     paths = (
         path
         for path, change in written.changes()

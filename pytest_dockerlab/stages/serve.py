@@ -151,7 +151,8 @@ def _open(context: RunContext, running: Server, plan: Plan) -> tuple[Serving, Se
     if ended is not None and ended.ended is Ended.START_FAILED:
         reason, detail = "start_failed", f"The container's command could not be started: {ended.error}"
     elif ended is not None and ended.ended in (Ended.OOM, Ended.OUTPUT_LIMIT, Ended.DISK_LIMIT):
-        reason, detail = ended.ended.value, f"The serving container was ended: {ended.ended.value.replace('_', ' ')}."
+        reason, why = ended.ended.value, f" {ended.error}" if ended.error else ""
+        detail = f"The serving container was ended: {ended.ended.value.replace('_', ' ')}.{why}"
     fact = Serving(
         ready=seen.ready,
         layout=plan.layout,

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from pytest_dockerlab import integrity, sandbox
+from pytest_dockerlab.assignment import MiB
 from pytest_dockerlab.data import canary
 from pytest_dockerlab.data.mnist import DataSet, ensure_mnist
 from pytest_dockerlab.engine.base import ImageConfig, Mount
@@ -140,4 +141,4 @@ def _with_findings(
 
 def _holds_files(context: RunContext, probe: str, target: str) -> bool:
     """Whether a folder of the image has something in it that a mount would hide."""
-    return context.files(probe).first(str(PurePosixPath(target))) is not None
+    return context.files(probe, 64 * MiB).any_in(str(PurePosixPath(target)))

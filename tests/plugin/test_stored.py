@@ -60,6 +60,18 @@ def test_a_failed_stage_runs_again(lab):
     assert lab.results["score"] == 100
 
 
+def test_what_an_earlier_run_came_to_is_forgotten_where_this_one_does_not_come_to_it(lab, own_cache):
+    lab.run()
+    [folder] = [path for path in (own_cache / "runs").iterdir() if path.is_dir()]
+    (folder / "predict.json").write_text('{"items": [{"expected": 7}]}')
+    lab.engine.program("python train.py", FakeProgram(exit_code=1))
+    assert lab.run("--dockerlab-assignment", str(lab.assignment_folder)).ret == 0  # all is stored
+    (folder / "train.json").write_text("{")
+    assert lab.run().ret == 1
+    assert not (folder / "predict.json").exists()
+    assert not (folder / "artifact.json").exists()
+
+
 def test_a_failed_build_runs_again(lab):
     lab.write("Dockerfile", 'FROM python:3.11-slim\nRUN pip install torch\nWORKDIR /app\nCMD ["python", "train.py"]\n')
     lab.engine.program("pip install torch", FakeProgram(exit_code=1))

@@ -209,13 +209,17 @@ def test_a_model_in_a_volume_and_a_savedmodel_folder(context: RunContext, tmp_pa
     while engine.state(container).running:
         pass
     target = context.store.file("artifact.bin")
-    found = fetching.collect(
-        context.files(container), context.files(unused), config, ("*.pt",), limits.artifact, target
-    )
+    run, before = context.files(container, 1 << 30), context.files(unused, 1 << 30)
+    found = fetching.collect(run, before, config, ("*.pt",), limits.artifact, target)
     states = {one.path: one.state for one in found.candidates}
     assert (found.path, found.state, states["/out/old.pt"]) == ("/out/model.pt", "new", "other")
     found = fetching.collect(
-        context.files(container), context.files(unused), config, ("saved_model.pb",), limits.artifact, target
+        context.files(container, 1 << 30),
+        context.files(unused, 1 << 30),
+        config,
+        ("saved_model.pb",),
+        limits.artifact,
+        target,
     )
     assert (found.path, found.kind) == ("/lab/exported", "savedmodel")
     fact = inspect.run(context, tag, found, target.name)

@@ -23,7 +23,7 @@ SAMPLES = Path(__file__).parents[1] / "samples" / "artifacts"
 
 
 def files(engine: FakeEngine, container: str) -> ContainerFiles:
-    return ContainerFiles(engine, container, Deadline.after(60))
+    return ContainerFiles(engine, container, Deadline.after(60), 1 << 30)
 
 
 def collected(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import itertools
@@ -17,14 +18,14 @@ from pytest_dockerlab.deadline import Deadline
 from pytest_dockerlab.engine.base import ImageConfig
 from pytest_dockerlab.engine.fake import FakeEngine, FakeFile, FakeProgram
 from pytest_dockerlab.engine.files import ContainerFiles
-from pytest_dockerlab.errors import InfraError
+from pytest_dockerlab.errors import DiskFull, InfraError
 
 LIMIT = 10_000
 PATTERNS = ("*.pt", "*.onnx")
 
 
-def files(engine, container="c", within_s=60):
-    return ContainerFiles(engine, container, Deadline.after(within_s))
+def files(engine, container="c", within_s=60, most_bytes=1 << 30):
+    return ContainerFiles(engine, container, Deadline.after(within_s), most_bytes)
 
 
 def model(text="weights"):
@@ -53,8 +54,9 @@ def lab(tmp_path):
             assert self.engine.start(self.container) is None
             return self
 
-        def collect(self, limit=LIMIT, **more):
-            run, unused = files(self.engine, self.container), files(self.engine, self.probe)
+        def collect(self, limit=LIMIT, most_bytes=1 << 30, **more):
+            run = files(self.engine, self.container, most_bytes=most_bytes)
+            unused = files(self.engine, self.probe, most_bytes=most_bytes)
             return collect(run, unused, self.config, PATTERNS, limit, self.target, **more)
 
         def retrieve(self, path, limit=LIMIT):
@@ -200,10 +202,10 @@ def test_archives_that_are_none(chunks, tmp_path):
     assert files(lie(*chunks)).retrieve("/model.pt", LIMIT, tmp_path / "a").state == "missing"
 
 
-def test_an_archive_that_breaks_off_is_no_model(tmp_path):
+def test_an_archive_that_breaks_off_is_our_fault(tmp_path):
     engine = lie(header(size=5000), b"x" * 100)
-    got = files(engine).retrieve("/model.pt", LIMIT, tmp_path / "a")
-    assert got.state != "file" or got.bytes != 5000
+    with pytest.raises(InfraError, match="stopped in an archive's middle"):
+        files(engine).retrieve("/model.pt", LIMIT, tmp_path / "a")
 
 
 def test_the_connection_is_closed_when_enough_was_read(tmp_path):
@@ -241,6 +243,16 @@ def test_the_deadline_ends_an_archive_without_end(tmp_path):
     assert engine.closed
 
 
+def test_a_full_disk_of_ours_is_our_fault(lab, tmp_path, monkeypatch):
+    def full(self, *args, **more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    lab.run({"model.pt": model()})
+    monkeypatch.setattr(type(tmp_path), "open", full)
+    with pytest.raises(DiskFull, match="No room left"):
+        lab.retrieve("/app/model.pt")
+
+
 def test_the_deadline_ends_a_list_without_end():
     engine = FakeEngine()
     engine.changes = lambda _: ((f"/{number}", "added") for number in itertools.count())
@@ -251,12 +263,31 @@ def test_the_deadline_ends_a_list_without_end():
 def test_all_candidates_together_are_read_within_bounds(lab, monkeypatch):
     old = {f"/app/{letter}.pt": bytes([number]) * 9000 for number, letter in enumerate("abcdefgh")}
     lab.run({path.removeprefix("/app/"): data for path, data in old.items()}, old)
-    found = states(lab.collect())
-    # Four times 10,000 bytes: each is read twice, the run's and the image's.
-    assert list(found.values()) == ["unchanged"] * 3 + ["other"] * 5
+    found = states(lab.collect(most_bytes=3 * 10_752))  # so much is the archive of 9,000 bytes
+    assert list(found.values()) == ["unchanged"] * 3 + ["too_big"] * 5
 
 
-def test_first_file(lab):
+def test_folders_full_of_holes_are_read_within_bounds(lab):
+    lab.run({f"m{number}.pt/x": bytes(LIMIT - 1000) for number in range(50)})
+    taken = []
+    read = lab.engine.read
+    lab.engine.read = lambda *where: (taken.append(len(piece)) or piece for piece in read(*where) or ())
+    found = lab.collect(most_bytes=4 * LIMIT)
+    assert found.path is None
+    assert {one.state for one in found.candidates} == {"folder", "too_big"}
+    assert sum(taken) < 5 * LIMIT + 100 * 1024  # a bound is noticed after the piece that passes it
+
+
+@pytest.mark.parametrize("member", ["folder", "link"])
+def test_a_folder_of_folders_is_walked_within_bounds(lab, member):
+    entries = {f"m.pt/{number:05}": FakeFile(kind=member, target="x") for number in range(3000)}
+    assert lab.run(entries).retrieve("/app/m.pt", 1 << 30).state == "too_big"
+
+
+def test_whether_there_are_files(lab):
     lab.run({"data/deep/a": b"x"})
-    assert files(lab.engine, lab.container).first("/app/data") == "data/deep/a"
-    assert files(lab.engine, lab.container).first("/app/nothing") is None
+    lab.engine.add_image("folders:1", {"/deep/er": FakeFile(kind="folder")})
+    folders = lab.engine.create(sandbox.probe("folders:1", {}))
+    assert files(lab.engine, lab.container).any_in("/app/data")
+    assert not files(lab.engine, lab.container).any_in("/app/nothing")
+    assert not files(lab.engine, folders).any_in("/deep")

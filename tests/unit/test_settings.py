@@ -65,6 +65,8 @@ def test_paths_are_absolute_and_start_where_pytest_was_called(tmp_path, monkeypa
         ("gpu", "maybe", "--dockerlab-gpu"),
         ("fresh", "maybe", "neither yes nor no"),
         ("max_disk", "lots", "is no size"),
+        ("results", "x" * 300, "File name too long"),
+        ("report", "x" * 300, "File name too long"),
     ],
 )
 def test_wrong_values(key, value, words):

@@ -65,6 +65,14 @@ def test_a_changed_assignment_changes_the_score_without_a_run(classroom, no_engi
     assert "the assignment has changed" in classroom.text
 
 
+def test_an_assignment_that_never_graded_it_is_refused(classroom, no_engine):
+    classroom.grade()
+    toml = classroom.assignment / "assignment.toml"
+    toml.write_text(toml.read_text().replace('name = "tiny"', 'name = "other"'))
+    with pytest.raises(UsageError, match="never graded by other on this machine; it was by: tiny"):
+        classroom.regrade()
+
+
 def test_the_runs_folder_is_left_as_it_was(classroom, no_engine):
     classroom.grade()
     run = run_of(classroom)

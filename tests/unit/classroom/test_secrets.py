@@ -7,6 +7,7 @@ import json
 import pytest
 
 from pytest_dockerlab.classroom.audience import MARK, for_reader, scrub, secrets_of, shows
+from pytest_dockerlab.classroom.publish import write_report
 from pytest_dockerlab.report.schema import validate
 
 SECRET = "correct-horse-battery"
@@ -60,6 +61,18 @@ def test_the_secret_goes_through_a_pipe_and_into_no_log(classroom, hidden, reade
     runs = list((classroom.root / "cache" / "runs").iterdir())
     assert [(run / MARK).is_file() for run in runs] == [True]
     assert (report / MARK).is_file() == (reader == "ta")
+
+
+def test_an_answer_file_of_an_earlier_run_is_in_no_report(classroom, tmp_path):
+    """A fact that this run did not come to is empty in the results, and the file may still hold the labels."""
+    results = classroom.grade().results
+    evidence = tmp_path / "evidence"
+    evidence.mkdir()
+    (evidence / "predict.json").write_text('{"items": [{"expected": 7}]}')
+    (evidence / "dockerfile.json").write_text("{}")
+    assert not results["facts"]["predict"]
+    write_report(results, evidence, tmp_path / "report", "student", hidden=True)
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["dockerfile.json", "results.json"]
 
 
 def test_another_secret_is_another_run(classroom, hidden):

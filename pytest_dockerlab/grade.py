@@ -78,10 +78,7 @@ class Grading:
         self._lock.__enter__()
         if self.settings.fresh:
             self.store.clear()
-        kept = self._reusable()
-        if not self.settings.replay:
-            self.store.forget(*(KINDS.keys() - kept.keys()), "integrity")
-        self.pipeline = Pipeline(self._context, kept)
+        self.pipeline = Pipeline(self._context, self._reusable())
         return self
 
     def __exit__(

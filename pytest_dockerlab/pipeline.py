@@ -149,14 +149,25 @@ class Pipeline:
         if known is not None:
             assert isinstance(known, kind)
             return known
+
+        def anew() -> Fact:
+            self._forget(name)
+            return make()
+
         started = time.monotonic()
         try:
-            fact = self._retried(make)
+            fact = self._retried(anew)
         finally:
             self.seconds[name] = round(time.monotonic() - started, 2)
         self.context.store.save(name, fact)
         self.facts[name] = fact
         return fact
+
+    def _forget(self, name: str) -> None:
+        """Forget what an earlier run came to from this stage on: nobody may take it for this one's."""
+        later = list(KINDS)[list(KINDS).index(name) :]
+        told = ("integrity",) if "artifact" in later else ()
+        self.context.store.forget(*later, *told, "results")
 
     def _retried(self, make: Callable[[], Fact]) -> Fact:
         """Try once more after a fault of the machine's: an engine that restarts, an image that was just removed."""

@@ -1,5 +1,5 @@
 # Empty files have no size; they use up the disk's inodes.
-mkdir -p /work/out && cd /work/out
+mkdir -p /lab/out && cd /lab/out
 while :; do
     i=$((i + 1))
     mkdir "$i" && cd "$i"

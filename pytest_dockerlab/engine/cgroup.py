@@ -346,11 +346,20 @@ def _disk_use(folder: Path) -> Iterator[int]:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         todo.append(Path(entry.path))
-                    yield entry.stat(follow_symlinks=False).st_blocks * 512
+                    yield _blocks(entry)
+        except FileNotFoundError:
+            continue
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
                 raise _TooDeep from error
-            continue  # it went away
+
+
+def _blocks(entry: os.DirEntry[str]) -> int:
+    """Return the bytes of a file on the disk, 0 where it went away: the others are measured all the same."""
+    try:
+        return entry.stat(follow_symlinks=False).st_blocks * 512
+    except FileNotFoundError:
+        return 0
 
 
 def _size(count: int) -> str:

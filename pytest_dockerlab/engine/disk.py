@@ -9,7 +9,7 @@ from pytest_dockerlab.assignment import GiB
 from pytest_dockerlab.engine.base import EngineInfo
 
 MIN_FREE = GiB
-# An honest lab that unpacks MNIST into single pictures makes 70,000; an image with PyTorch and CUDA has about 60,000.
+# An honest lab that unpacks MNIST into single pictures makes 70,000.
 # A name and an inode cost room that no size counts: a container made 1.5 million empty files in 30 s, which are 0 bytes
 # to the engine, and whose list took it 20 s and 1.2 GB of memory (26.1.5).
 MAX_FILES = 1_000_000

@@ -15,6 +15,7 @@ from pytest_dockerlab.data import canary
 from pytest_dockerlab.data.mnist import DataSet, ensure_mnist
 from pytest_dockerlab.engine.base import ImageConfig, Mount
 from pytest_dockerlab.engine.watch import Watch
+from pytest_dockerlab.errors import InfraError
 from pytest_dockerlab.facts import Artifact, Ended, Finding, ImageBuild, IntegrityFacts, LossCurve, TrainingRun
 from pytest_dockerlab.stages import artifact, metrics
 from pytest_dockerlab.stages.context import RunContext
@@ -85,8 +86,14 @@ def run(context: RunContext, build: ImageBuild) -> tuple[TrainingRun, LossCurve,
             # Rule 1: what the run cost is on disk before anything else is asked of its container.
             context.store.save("train", fact)
             context.store.save("loss", curve)
-            # A disk that is too full to be looked through would make a fault of ours out of one of theirs.
-            told = metrics.best(context, container, curve) if fact.ended is not Ended.DISK_LIMIT else curve
+            told = curve
+            try:
+                if fact.ended is not Ended.DISK_LIMIT:  # a disk that is too full to be looked through
+                    told = metrics.best(context, container, curve)
+            except InfraError:
+                if fact.ok:
+                    raise
+                # A run that failed has failed, whatever can still be read of it: no fault of ours out of theirs.
             if told is not curve:
                 context.store.save("loss", told)
             found = artifact.run(context, container, probe, image, tag) if fact.ok else None

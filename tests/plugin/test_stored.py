@@ -72,6 +72,19 @@ def test_what_an_earlier_run_came_to_is_forgotten_where_this_one_does_not_come_t
     assert not (folder / "artifact.json").exists()
 
 
+def test_a_failed_run_stays_failed_where_its_files_can_not_be_read(lab):
+    lab.engine.program("python train.py", FakeProgram(exit_code=1))
+    lab.engine.fail("changes", times=1000)
+    assert lab.run().ret == 1
+    assert lab.outcomes["train"] == "failed"
+
+
+def test_a_run_whose_files_can_not_be_read_is_no_grade(lab):
+    lab.engine.fail("changes", times=1000)
+    assert lab.run().ret == 10
+    assert lab.outcomes["train"] == "infra"
+
+
 def test_a_failed_build_runs_again(lab):
     lab.write("Dockerfile", 'FROM python:3.11-slim\nRUN pip install torch\nWORKDIR /app\nCMD ["python", "train.py"]\n')
     lab.engine.program("pip install torch", FakeProgram(exit_code=1))

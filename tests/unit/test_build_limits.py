@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,29 @@ def test_what_a_step_wrote_is_measured(group, tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "big").write_bytes(os.urandom(3 << 20))
     assert group.wrote_too_much(4 << 20) is None
+    assert group.wrote_too_much(2 << 20) == "more than 2 MiB"
+
+
+def test_a_file_that_goes_meanwhile_hides_no_other(group, tmp_path, monkeypatch):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_bytes(os.urandom(3 << 20))
+    scandir = os.scandir
+
+    class Removing:
+        """The entries of a folder, each of whose files is removed before it is looked at, but for the last."""
+
+        def __init__(self, folder):
+            self.entries = sorted(scandir(folder), key=lambda entry: entry.name)
+
+        def __enter__(self):
+            for entry in self.entries[:-1]:
+                Path(entry.path).unlink()
+            return iter(self.entries)
+
+        def __exit__(self, *_):
+            return None
+
+    monkeypatch.setattr(cgroup.os, "scandir", Removing)
     assert group.wrote_too_much(2 << 20) == "more than 2 MiB"
 
 

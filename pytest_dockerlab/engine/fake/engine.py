@@ -8,7 +8,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import IO
 
@@ -27,6 +27,7 @@ from pytest_dockerlab.engine.base import (
 from pytest_dockerlab.engine.fake import http
 from pytest_dockerlab.engine.fake.build import Builder
 from pytest_dockerlab.engine.fake.containers import FakeContainer, FakeImage
+from pytest_dockerlab.engine.fake.faults import Faults
 from pytest_dockerlab.engine.fake.files import FakeFile, as_files, from_tar, to_tar
 from pytest_dockerlab.engine.fake.programs import NOT_FOUND, FakeProgram, Program, Serves, builtin, shell_string
 from pytest_dockerlab.engine.labels import RUN
@@ -37,13 +38,6 @@ GONE = "The engine went away (a fake one, as it was told)."
 
 # container, argv, stdin -> a result, or None to leave the command to the registered programs
 OnExec = Callable[[FakeContainer, tuple[str, ...], bytes], ExecResult | None]
-
-
-@dataclass
-class _Fault:
-    error: BaseException
-    after: int
-    times: int
 
 
 class FakeEngine:
@@ -59,7 +53,7 @@ class FakeEngine:
         self._images: dict[str, FakeImage] = {}
         self._names: dict[str, str] = {}
         self._others: dict[tuple[str, str], Owned] = {}
-        self._faults: dict[str, list[_Fault]] = {}
+        self._faults = Faults()
         self._lock = threading.RLock()
         self._numbers = itertools.count(1)
 
@@ -86,8 +80,7 @@ class FakeEngine:
 
     def fail(self, method: str, error: BaseException | None = None, after: int = 0, times: int = 1) -> None:
         """Have a method raise (default: the engine went away), `times` times, after so many calls that go well."""
-        fault = _Fault(error or EngineUnavailable(GONE, fix="Start it."), after, times)
-        self._faults.setdefault(method, []).append(fault)
+        self._faults.plan(method, error or EngineUnavailable(GONE, fix="Start it."), after, times)
 
     def restart(self) -> None:
         """End every running container, as an engine does that is restarted."""
@@ -324,12 +317,7 @@ class FakeEngine:
         with self._lock:
             if method != "output":  # asked on every turn of a log's reader
                 self.calls.append(method)
-            for fault in self._faults.get(method, []):
-                if fault.after > 0:
-                    fault.after -= 1
-                elif fault.times > 0:
-                    fault.times -= 1
-                    raise fault.error
+            self._faults.meet(method)
 
     def _new_id(self, kind: str) -> str:
         return hashlib.sha256(f"{kind}{next(self._numbers)}".encode()).hexdigest()
